@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: Apache-2.0
+"""lumiere_jax as a library: load weights, make clips."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from lumiere_jax import build, media, trees
+from lumiere_jax.config import Config, SamplerConfig, from_dict
+from lumiere_jax.diffusion.sampler import sample_keys
+from lumiere_jax.inference.generate import Generator, Text, batches
+from lumiere_jax.inference.prompt import Request, check_prompt, requests
+from lumiere_jax.models.stunet import is_temporal
+from lumiere_jax.shapes import PyTree, UInt8
+from lumiere_jax.weights import folder
+
+
+class Lumiere:
+  """A model that is ready to make clips.
+
+  >>> from lumiere_jax import Lumiere
+  >>> clips = Lumiere.load("demo").generate(["a ghost spinning"], seed=0)
+
+  Attributes:
+    config: its resolved configuration.
+    info: fingerprint and size of its weights.
+  """
+
+  def __init__(self, config: Config, params: PyTree, info: folder.Info):
+    """Wraps loaded parameters; `Lumiere.load` is the usual way."""
+    self.config = config
+    self.info = info
+    self._params = params
+    self._encoder = build.text_encoder(config)
+    self._generators: dict[tuple[str, SamplerConfig], Generator] = {}
+
+  @classmethod
+  def load(cls, name: str = "demo") -> "Lumiere":
+    """Loads a shipped model by name, or any weights folder by path.
+
+    Raises:
+      UserError: no such weights, or the text encoder is not installed.
+    """
+    return cls.from_config(from_dict(weights_config(name)))
+
+  @classmethod
+  def from_config(cls, config: Config) -> "Lumiere":
+    """Loads the weights that a resolved configuration names.
+
+    Raises:
+      UserError: no such weights, or they do not fit the configuration.
+    """
+    params, info = build.load_params(config.weights, config.model)
+    return cls(config, params, info)
+
+  def generate(
+    self,
+    prompts: Sequence[str],
+    *,
+    seed: int = 0,
+    num_samples: int = 1,
+    negative_prompt: str = "",
+    task: str = "text_to_video",
+    sampler: SamplerConfig | None = None,
+    batch_size: int = 1,
+  ) -> UInt8[np.ndarray, "n *t h w 3"]:
+    """Makes clips, or images with task="text_to_image".
+
+    A sample is a function of prompt, seed and its number among the samples of
+    its prompt: it is the same whatever is made beside it.
+
+    Args:
+      prompts: what to show.
+      seed: of the noise.
+      num_samples: samples of each prompt, side by side in the result.
+      negative_prompt: what guidance leads away from.
+      task: "text_to_video" or "text_to_image".
+      sampler: other settings than the config's.
+      batch_size: samples made at once.
+
+    Returns:
+      uint8 (n, t, h, w, 3), or (n, h, w, 3) for images.
+
+    Raises:
+      UserError: an empty prompt, an unknown task.
+    """
+    todo = requests([check_prompt(p) for p in prompts], num_samples)
+    return np.concatenate(
+      [
+        self.run(
+          batch,
+          seed=seed,
+          negative_prompt=negative_prompt,
+          task=task,
+          sampler=sampler,
+        )
+        for batch in batches(todo, batch_size)
+      ]
+    )[: len(todo)]
+
+  def run(
+    self,
+    batch: Sequence[Request],
+    *,
+    seed: int,
+    negative_prompt: str = "",
+    task: str = "text_to_video",
+    sampler: SamplerConfig | None = None,
+    on_step: Callable[[], None] | None = None,
+  ) -> UInt8[np.ndarray, "b *t h w 3"]:
+    """Makes one batch; `on_step` is called after each denoising step."""
+    generator = self.generator(task, sampler)
+    text, negative = self._texts(batch, negative_prompt)
+    keys = sample_keys(seed, [r.sample_id for r in batch])
+    x = generator(self._task_params(task), text, negative, keys, on_step)
+    return media.to_uint8(x)
+
+  def compile(
+    self,
+    batch_size: int = 1,
+    task: str = "text_to_video",
+    sampler: SamplerConfig | None = None,
+  ) -> None:
+    """Compiles what `run` needs for batches of this size."""
+    text, negative = self._texts([Request("", 0)] * batch_size, "")
+    generator = self.generator(task, sampler)
+    generator.compile(self._task_params(task), text, negative)
+
+  def generator(
+    self, task: str, sampler: SamplerConfig | None = None
+  ) -> Generator:
+    """The sampling program of a task; made once for each sampler.
+
+    Raises:
+      UserError: an unknown task.
+    """
+    key = (task, sampler or self.config.sampler)
+    if key not in self._generators:
+      self._generators[key] = build.generator(self.config, *key)
+    return self._generators[key]
+
+  def _task_params(self, task: str) -> PyTree:
+    if task == "text_to_image":
+      return trees.split(self._params, is_temporal)[1]
+    return self._params
+
+  def _texts(
+    self, batch: Sequence[Request], negative_prompt: str
+  ) -> tuple[Text, Text]:
+    text = Text(*self._encoder.encode([r.prompt for r in batch]))
+    return text, Text(*self._encoder.encode([negative_prompt]))
+
+
+def weights_config(name: str) -> Mapping[str, Any]:
+  """The configuration that was saved with the weights, set to use them.
+
+  Raises:
+    UserError: no such weights.
+  """
+  config = folder.load_config(folder.resolve(name))
+  return {**config, "weights": name}

@@ -1,0 +1,217 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The composition root: configuration to objects.
+
+Nothing below this module knows of more than its own part.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from lumiere_jax import media, trees
+from lumiere_jax.config import Config, SamplerConfig, UNetConfig
+from lumiere_jax.data import loader
+from lumiere_jax.diffusion.loss import diffusion_loss
+from lumiere_jax.diffusion.schedule import make_schedule
+from lumiere_jax.errors import UserError, nearest
+from lumiere_jax.inference.generate import Generator
+from lumiere_jax.models.stunet import STUNet, is_temporal
+from lumiere_jax.shapes import Key, PyTree
+from lumiere_jax.text.encoder import TextEncoder, load_encoder
+from lumiere_jax.training.step import LossFn
+from lumiere_jax.weights import bert, folder
+
+TASKS = ("text_to_video", "text_to_image")
+
+
+def text_encoder(cfg: Config) -> TextEncoder:
+  """Loads the frozen text encoder and checks that it fits the network.
+
+  Raises:
+    UserError: it is not installed, or of another width than the network's.
+  """
+  encoder = load_encoder(cfg.text, bert.load_bert)
+  if encoder.width != cfg.model.encoder_hid_dim:
+    raise UserError(
+      f"model.encoder_hid_dim={cfg.model.encoder_hid_dim} must be "
+      f"{encoder.width}, the width of text.encoder={cfg.text.encoder!r}"
+    )
+  return encoder
+
+
+def network_inputs(cfg: UNetConfig, num_tokens: int = 8) -> tuple[Any, ...]:
+  """The smallest shapes that the network takes, for tracing its parameters."""
+  size = cfg.spatial_stride
+  shape = (1, size, size, cfg.in_channels)
+  if cfg.temporal is not None:
+    shape = (1, cfg.temporal_stride, *shape[1:])
+  level = (
+    (jax.ShapeDtypeStruct((1,), jnp.float32),)
+    if cfg.class_embed_type == "timestep"
+    else ()
+  )
+  return (
+    jax.ShapeDtypeStruct(shape, jnp.float32),
+    jax.ShapeDtypeStruct((1,), jnp.float32),
+    jax.ShapeDtypeStruct((1, num_tokens, cfg.encoder_hid_dim), jnp.float32),
+    jax.ShapeDtypeStruct((1, num_tokens), jnp.bool_),
+    *level,
+  )
+
+
+def abstract_params(cfg: UNetConfig) -> PyTree:
+  """Shapes and types of all parameters; allocates nothing."""
+  init = STUNet(cfg).init
+  return jax.eval_shape(init, jax.random.key(0), *network_inputs(cfg))["params"]
+
+
+def init_params(cfg: UNetConfig, seed: int) -> PyTree:
+  """Random parameters, a function of the seed."""
+
+  def init(key: Key) -> PyTree:
+    inputs = jax.tree.map(
+      lambda x: jnp.zeros(x.shape, x.dtype), network_inputs(cfg)
+    )
+    return STUNet(cfg).init(key, *inputs)["params"]
+
+  return jax.jit(init)(jax.random.key(seed))
+
+
+def load_params(name: str, cfg: UNetConfig) -> tuple[PyTree, folder.Info]:
+  """Parameters of a weights folder (or shipped name) for this network.
+
+  Raises:
+    UserError: no such weights, or they are of another network.
+  """
+  path = folder.resolve(name)
+  params, _, info = folder.load(path)
+  difference = trees.diff(abstract_params(cfg), params)
+  if difference:
+    raise UserError(f"weights {name!r} do not fit the network:\n{difference}")
+  return cast_params(params, cfg), info
+
+
+def cast_params(params: PyTree, cfg: UNetConfig) -> PyTree:
+  """Parameters in the type the network keeps them in."""
+  dtype = jnp.dtype(cfg.param_dtype)
+  return jax.tree.map(lambda x: jnp.asarray(x, dtype), params)
+
+
+def initial_params(cfg: Config) -> PyTree:
+  """Parameters that training starts from.
+
+  At random, or `train.init_from`: weights of the same network, or of the
+  text-to-image network that this one inflates (section 3.1).
+
+  Raises:
+    UserError: the weights fit neither.
+  """
+  params = init_params(cfg.model, cfg.train.seed)
+  if not cfg.train.init_from:
+    return params
+  loaded, _, _ = folder.load(folder.resolve(cfg.train.init_from))
+  if cfg.model.temporal is not None and not any(
+    is_temporal(path) for path in trees.flatten(loaded)
+  ):
+    temporal, _ = trees.split(params, is_temporal)
+    loaded = trees.merge(loaded, temporal)
+  difference = trees.diff(params, loaded)
+  if difference:
+    raise UserError(
+      f"train.init_from={cfg.train.init_from!r} does not fit the network:\n"
+      f"{difference}"
+    )
+  return cast_params(loaded, cfg.model)
+
+
+def trainable(cfg: Config, params: PyTree) -> tuple[PyTree, PyTree]:
+  """Splits parameters into those the stage trains and the frozen ones."""
+  if cfg.train.stage == "image":
+    return params, {}
+  return trees.split(params, is_temporal)
+
+
+def generator(
+  cfg: Config, task: str, sampler: SamplerConfig | None = None
+) -> Generator:
+  """The sampling program of a task, one of TASKS.
+
+  Raises:
+    UserError: an unknown task.
+  """
+  if task not in TASKS:
+    raise UserError(f"unknown task {task!r}{nearest(task, TASKS)}")
+  model, data = cfg.model, cfg.data
+  shape: tuple[int, ...] = (data.size_px, data.size_px, 3)
+  if task == "text_to_image":
+    model = dataclasses.replace(model, temporal=None)
+  else:
+    shape = (data.num_frames, *shape)
+  network = STUNet(model)
+
+  def apply(params, x, t, text, mask):
+    return network.apply({"params": params}, x, t, text, mask)
+
+  return Generator(apply, shape, cfg.diffusion, sampler or cfg.sampler)
+
+
+class TextBatches:
+  """Training batches whose captions are replaced by their encoding.
+
+  Holds "pixels" uint8, "text" (b s d) float16 and "mask" (b s).
+  """
+
+  def __init__(self, batches: Any, encoder: TextEncoder):
+    self._batches, self._encoder = batches, encoder
+    self.get_state = batches.get_state
+    self.set_state = batches.set_state
+
+  def __next__(self) -> dict[str, np.ndarray]:
+    batch = next(self._batches)
+    text, mask = self._encoder.encode([str(c) for c in batch["caption"]])
+    return {"pixels": batch["pixels"], "text": text, "mask": mask}
+
+
+def train_batches(cfg: Config, encoder: TextEncoder) -> TextBatches:
+  """Endless batches of this process's share, all captions encoded at once."""
+  encoder.encode(loader.captions(cfg.data))
+  batches = loader.make_loader(
+    cfg.data,
+    stage=cfg.train.stage,
+    batch_size=cfg.train.batch_size // jax.process_count(),
+    seed=cfg.train.seed,
+    shard_index=jax.process_index(),
+    shard_count=jax.process_count(),
+  )
+  return TextBatches(batches, encoder)
+
+
+def loss_fn(cfg: Config, encoder: TextEncoder) -> LossFn:
+  """The diffusion loss of each example, with captions dropped at random."""
+  network = STUNet(cfg.model, train=cfg.model.dropout > 0)
+  schedule = make_schedule(cfg.diffusion.schedule)
+  empty_text, empty_mask = encoder.empty
+
+  def loss(params: PyTree, batch: Mapping[str, jax.Array], keys: Key):
+    def split(key):
+      names = jax.random.split(key, 3)
+      dropped = jax.random.bernoulli(names[1], cfg.train.caption_dropout)
+      return names[0], dropped, names[2]
+
+    noise_keys, dropped, dropout_keys = jax.vmap(split)(keys)
+    text = jnp.where(dropped[:, None, None], empty_text, batch["text"])
+    mask = jnp.where(dropped[:, None], empty_mask, batch["mask"])
+    text = text.astype(jnp.float32)
+
+    def output(x, t):
+      rngs = {"dropout": dropout_keys[0]} if network.train else None
+      return network.apply({"params": params}, x, t, text, mask, rngs=rngs)
+
+    x0 = media.to_float(batch["pixels"])
+    return diffusion_loss(output, x0, noise_keys, schedule, cfg.diffusion)
+
+  return loss

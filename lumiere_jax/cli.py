@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What all command lines share: configs, caches and how errors are shown."""
+
+import argparse
+import importlib.util
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from lumiere_jax.config import Config, from_dict, override, to_dict
+from lumiere_jax.errors import UserError
+
+
+class Parser(argparse.ArgumentParser):
+  """An argument parser whose errors are one line, as all others."""
+
+  def error(self, message: str) -> None:
+    raise UserError(message)
+
+
+def run(main: Callable[[Sequence[str]], None]) -> None:
+  """Runs a program; a user's mistake becomes one line and exit status 2."""
+  from absl import flags
+
+  # Grain's worker processes read absl flags, which nothing here defines.
+  flags.FLAGS.mark_as_parsed()
+  try:
+    main(sys.argv[1:])
+  except UserError as error:
+    print(f"error: {error}", file=sys.stderr)
+    sys.exit(2)
+  except KeyboardInterrupt:
+    print("interrupted", file=sys.stderr)
+    sys.exit(130)
+
+
+def parse(
+  parser: argparse.ArgumentParser, argv: Sequence[str]
+) -> tuple[argparse.Namespace, dict[str, str]]:
+  """Splits a command line into its flags and `--config.FIELD=VALUE`s.
+
+  Returns:
+    The flags, and the text of each overridden field by its dotted name.
+
+  Raises:
+    UserError: an unknown flag, or one without value.
+  """
+  args, rest = parser.parse_known_args(argv)
+  overrides = {}
+  rest = list(rest)
+  while rest:
+    flag = rest.pop(0)
+    name, equals, text = flag.partition("=")
+    if not name.startswith("--config."):
+      raise UserError(f"unknown argument {flag!r}; --help lists them")
+    if not equals:
+      if not rest:
+        raise UserError(f"argument {name} needs a value")
+      text = rest.pop(0)
+    overrides[name.removeprefix("--config.")] = text
+  return args, overrides
+
+
+def read_config(path: str) -> dict[str, Any]:
+  """Returns what `get_config()` of a config file gives, as plain dicts.
+
+  Raises:
+    UserError: no such file, no `get_config`, or an error inside it.
+  """
+  if not Path(path).is_file():
+    near = sorted(str(p) for p in Path(path).parent.glob("*.py"))
+    choices = f"; choices: {', '.join(near)}" if near else ""
+    raise UserError(f"no config file {path!r}{choices}")
+  spec = importlib.util.spec_from_file_location("lumiere_jax_config", path)
+  if spec is None:
+    raise UserError(f"config file {path!r} is not a Python file (.py)")
+  module = importlib.util.module_from_spec(spec)
+  try:
+    spec.loader.exec_module(module)
+    return module.get_config().to_dict()
+  except Exception as error:
+    raise UserError(
+      f"config file {path!r}: {type(error).__name__}: {error}"
+    ) from error
+
+
+def overlay(base: Mapping[str, Any], top: Mapping[str, Any]) -> dict[str, Any]:
+  """Returns nested `base` with the fields of `top` in place of its own."""
+  result = dict(base)
+  for name, value in top.items():
+    if isinstance(value, Mapping) and isinstance(result.get(name), Mapping):
+      value = overlay(result[name], value)
+    result[name] = value
+  return result
+
+
+def resolve(values: Mapping[str, Any], overrides: Mapping[str, str]) -> Config:
+  """Builds the configuration of nested values and overrides given as text.
+
+  Raises:
+    UserError: an unknown field, an ill-typed value, or a failed check.
+  """
+  # Through `Config` and back, so that fields with defaults can be overridden.
+  values = to_dict(from_dict(values))
+  for path, text in overrides.items():
+    values = override(values, path, text)
+  return from_dict(values)
+
+
+def enable_compilation_cache() -> None:
+  """Keeps compiled programs in the user's cache folder between runs.
+
+  JAX's own JAX_COMPILATION_CACHE_DIR takes precedence.
+  """
+  import jax
+
+  if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    folder = Path(home) / "lumiere_jax" / "xla"
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+  # Small programs take most of the start's time together: keep them all.
+  jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+  jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)

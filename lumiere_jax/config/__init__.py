@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Typed, frozen, self-checking configuration of every part of the program.
+
+A `configs/*.py` file returns an `ml_collections.ConfigDict`; `from_dict` turns
+it once into a `Config`. Everything below `build.py` sees these values only.
+They are hashable, so they can be static arguments of `jax.jit`.
+"""
+
+from lumiere_jax.config.network import TemporalConfig, UNetConfig
+from lumiere_jax.config.parse import from_dict, override, to_dict
+from lumiere_jax.config.process import (
+  DiffusionConfig,
+  SamplerConfig,
+  ScheduleConfig,
+)
+from lumiere_jax.config.recipe import (
+  Config,
+  DataConfig,
+  TextConfig,
+  TrainConfig,
+)
+
+__all__ = [
+  "Config",
+  "DataConfig",
+  "DiffusionConfig",
+  "SamplerConfig",
+  "ScheduleConfig",
+  "TemporalConfig",
+  "TextConfig",
+  "TrainConfig",
+  "UNetConfig",
+  "from_dict",
+  "override",
+  "to_dict",
+]

@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Plain dictionaries to typed configuration and back, with named errors."""
+
+import ast
+import dataclasses
+import types
+import typing
+from collections.abc import Mapping
+from typing import Any
+
+from lumiere_jax.config.recipe import Config
+from lumiere_jax.errors import UserError, nearest
+
+
+def from_dict(values: Mapping[str, Any]) -> Config:
+  """Builds a `Config` from nested mappings; missing fields keep defaults.
+
+  Raises:
+    UserError: an unknown field, an ill-typed value, or a failed check.
+  """
+  return _build(Config, values, "")
+
+
+def to_dict(config: Config) -> dict[str, Any]:
+  """The plain nested dictionary of a config; `from_dict` inverts it."""
+  return dataclasses.asdict(config)
+
+
+def override(values: Mapping[str, Any], path: str, text: str) -> dict[str, Any]:
+  """Returns a copy of nested `values` with the field at `path` set from text.
+
+  Args:
+    values: nested mappings, as `to_dict` makes them.
+    path: dotted field, as "train.batch_size".
+    text: the value in Python's notation; bare words are strings.
+
+  Raises:
+    UserError: no such field.
+  """
+  head, _, rest = path.partition(".")
+  result = dict(values)
+  if head not in result:
+    raise UserError(f"unknown config field {head!r}{nearest(head, result)}")
+  if not rest:
+    result[head] = _literal(text)
+  elif isinstance(result[head], Mapping):
+    result[head] = override(result[head], rest, text)
+  else:
+    raise UserError(f"config field {head!r} has no field {rest!r}")
+  return result
+
+
+def _literal(text: str) -> Any:
+  words = {"true": True, "false": False, "none": None, "null": None}
+  if text.lower() in words:
+    return words[text.lower()]
+  try:
+    return ast.literal_eval(text)
+  except (ValueError, SyntaxError):
+    return text
+
+
+def _build(cls: type, values: Mapping[str, Any], path: str) -> Any:
+  types_of = typing.get_type_hints(cls)
+  known = {f.name for f in dataclasses.fields(cls)}
+  for name in values:
+    if name not in known:
+      raise UserError(
+        f"unknown config field {path + name!r}{nearest(name, known)}"
+      )
+  return cls(
+    **{
+      name: _convert(value, types_of[name], path + name)
+      for name, value in values.items()
+    }
+  )
+
+
+def _convert(value: Any, kind: Any, path: str) -> Any:
+  """Checks one value against its annotation; ints pass as floats."""
+  if typing.get_origin(kind) in (types.UnionType, typing.Union):
+    return _convert_union(value, typing.get_args(kind), path)
+  if dataclasses.is_dataclass(kind):
+    if not isinstance(value, Mapping):
+      raise UserError(f"{path}={value!r} must be a group of fields")
+    return _build(kind, value, path + ".")
+  if typing.get_origin(kind) is tuple:
+    if not isinstance(value, (list, tuple)):
+      raise UserError(f"{path}={value!r} must be a list")
+    item = typing.get_args(kind)[0]
+    return tuple(_convert(v, item, f"{path}[{i}]") for i, v in enumerate(value))
+  if kind is float and type(value) is int:
+    return float(value)
+  if type(value) is not kind:
+    raise UserError(f"{path}={value!r} must be of type {kind.__name__}")
+  return value
+
+
+def _convert_union(value: Any, kinds: tuple[Any, ...], path: str) -> Any:
+  if value is None and types.NoneType in kinds:
+    return None
+  kinds = tuple(k for k in kinds if k is not types.NoneType)
+  for kind in kinds:
+    fits = (typing.get_origin(kind) is tuple) == isinstance(
+      value, (list, tuple)
+    )
+    if fits:
+      return _convert(value, kind, path)
+  return _convert(value, kinds[0], path)

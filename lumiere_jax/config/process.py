@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The diffusion process: schedule, prediction and sampler."""
+
+from dataclasses import dataclass, field
+
+from lumiere_jax.config.check import check, choice
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScheduleConfig:
+  """The noise schedule of a discrete-time diffusion.
+
+  Attributes:
+    name: "cosine" (squaredcos_cap_v2) or "linear".
+    num_train_timesteps: length T of the schedule.
+    beta_start: first beta of the linear schedule.
+    beta_end: its last beta.
+    logsnr_shift: added to log-SNR at every step; 2 log(64 / size_px) keeps a
+      64-pixel schedule's noise per area (simple diffusion, arXiv 2301.11093).
+    zero_terminal_snr: rescales so that the last step is pure noise (arXiv
+      2305.08891); impossible with eps prediction.
+  """
+
+  name: str = "cosine"
+  num_train_timesteps: int = 1000
+  beta_start: float = 1e-4
+  beta_end: float = 0.02
+  logsnr_shift: float = 0.0
+  zero_terminal_snr: bool = False
+
+  def __post_init__(self):
+    choice(self.name, ("cosine", "linear"), "diffusion.schedule.name")
+    check(
+      self.num_train_timesteps > 1,
+      f"diffusion.schedule.num_train_timesteps={self.num_train_timesteps} "
+      "must be > 1",
+    )
+    check(
+      0 < self.beta_start < self.beta_end < 1,
+      f"diffusion.schedule: 0 < beta_start={self.beta_start} < "
+      f"beta_end={self.beta_end} < 1 does not hold",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class DiffusionConfig:
+  """What the network predicts and how it is scored.
+
+  Attributes:
+    schedule: the noise schedule.
+    prediction: "eps", "x0" or "v" (arXiv 2202.00512).
+    variance: "fixed_small" (posterior), "fixed_large" (beta) or "learned"
+      (interpolation in log space between both; out_channels doubles).
+    weighting: "uniform" or "min_snr" (arXiv 2303.09556).
+    min_snr_gamma: its gamma.
+    vlb_weight: weight of the variational bound that trains learned variance.
+  """
+
+  schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+  prediction: str = "v"
+  variance: str = "fixed_small"
+  weighting: str = "uniform"
+  min_snr_gamma: float = 5.0
+  vlb_weight: float = 1e-3
+
+  def __post_init__(self):
+    choice(self.prediction, ("eps", "x0", "v"), "diffusion.prediction")
+    choice(
+      self.variance,
+      ("fixed_small", "fixed_large", "learned"),
+      "diffusion.variance",
+    )
+    choice(self.weighting, ("uniform", "min_snr"), "diffusion.weighting")
+    check(
+      not (self.schedule.zero_terminal_snr and self.prediction == "eps"),
+      "diffusion.schedule.zero_terminal_snr=True cannot be used with "
+      "diffusion.prediction='eps': pure noise tells nothing of x0; use 'v'",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamplerConfig:
+  """How a clip is sampled.
+
+  Attributes:
+    name: "ddpm" (ancestral), "ddim" or "dpmpp_2m" (DPM-Solver++(2M)).
+    steps: denoising steps.
+    eta: stochasticity of DDIM; 0 is deterministic, 1 is DDPM.
+    spacing: "leading", "trailing" or "linspace" timesteps (arXiv 2305.08891).
+    guidance: classifier-free guidance scale; 1 is none and costs one network
+      call a step instead of a double batch.
+    guidance_rescale: phi of arXiv 2305.08891, section 3.4.
+    threshold: "none", "static" (clip to [-1, 1]) or "dynamic" (Imagen).
+    threshold_quantile: quantile of |x0| of dynamic thresholding.
+    threshold_max: largest value x0 is divided by.
+  """
+
+  name: str = "dpmpp_2m"
+  steps: int = 12
+  eta: float = 0.0
+  spacing: str = "trailing"
+  guidance: float = 4.0
+  guidance_rescale: float = 0.0
+  threshold: str = "static"
+  threshold_quantile: float = 0.95
+  threshold_max: float = 1.5
+
+  def __post_init__(self):
+    choice(self.name, ("ddpm", "ddim", "dpmpp_2m"), "sampler.name")
+    choice(self.spacing, ("leading", "trailing", "linspace"), "sampler.spacing")
+    choice(self.threshold, ("none", "static", "dynamic"), "sampler.threshold")
+    check(self.steps > 0, f"sampler.steps={self.steps} must be > 0")
+    check(self.eta >= 0, f"sampler.eta={self.eta} must be >= 0")
+    check(self.guidance >= 0, f"sampler.guidance={self.guidance} must be >= 0")
+    check(
+      0 <= self.guidance_rescale <= 1,
+      f"sampler.guidance_rescale={self.guidance_rescale} must be in [0, 1]",
+    )
+    check(
+      0 < self.threshold_quantile <= 1,
+      f"sampler.threshold_quantile={self.threshold_quantile} must be in (0, 1]",
+    )

@@ -1,0 +1,191 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Text, data, training, and the whole configuration."""
+
+from dataclasses import dataclass, field
+
+from lumiere_jax.config.check import check, choice
+from lumiere_jax.config.network import UNetConfig
+from lumiere_jax.config.process import DiffusionConfig, SamplerConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextConfig:
+  """The frozen text encoder.
+
+  Attributes:
+    encoder: name of the encoder; "minilm" is all-MiniLM-L6-v2.
+    max_tokens: captions are padded or cut to this length.
+    batch_size: captions encoded in one call.
+  """
+
+  encoder: str = "minilm"
+  max_tokens: int = 24
+  batch_size: int = 8
+
+  def __post_init__(self):
+    check(self.batch_size > 0, f"text.batch_size={self.batch_size} must be > 0")
+    choice(self.encoder, ("minilm",), "text.encoder")
+    check(
+      2 < self.max_tokens <= 512,
+      f"text.max_tokens={self.max_tokens} must be in 3..512",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+  """The clips a model is trained on and makes.
+
+  Attributes:
+    name: dataset; "emoji_motion".
+    data_dir: folder where the built dataset lies.
+    config: builder config, which fixes the objects and the size.
+    split: the split to train on.
+    num_frames: frames of a clip.
+    fps: frames a second.
+    size_px: height and width of a frame.
+    motion_caption_rate: share of stills in stage 1 that carry the clip's whole
+      caption rather than the one without movement.
+    num_workers: worker processes that read and decode; 0 reads in this one.
+  """
+
+  name: str = "emoji_motion"
+  data_dir: str = "data"
+  config: str = "demo32"
+  split: str = "train"
+  num_frames: int = 80
+  fps: int = 16
+  size_px: int = 32
+  motion_caption_rate: float = 0.5
+  num_workers: int = 0
+
+  def __post_init__(self):
+    check(self.num_frames > 0, f"data.num_frames={self.num_frames} must be > 0")
+    check(self.fps > 0, f"data.fps={self.fps} must be > 0")
+    check(self.size_px > 0, f"data.size_px={self.size_px} must be > 0")
+    check(
+      0 <= self.motion_caption_rate <= 1,
+      f"data.motion_caption_rate={self.motion_caption_rate} must be in [0, 1]",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+  """One training stage.
+
+  Attributes:
+    stage: "image" trains the whole text-to-image U-Net on stills, "video"
+      only the temporal parameters of the STUNet on clips.
+    steps: optimizer steps.
+    batch_size: examples of one optimizer step, over all devices.
+    accumulate: micro-batches the step is split into.
+    learning_rate: peak of warm-up and cosine.
+    warmup_steps: steps of linear warm-up.
+    final_learning_rate: fraction of the peak at the end of the cosine.
+    b1: AdamW's first decay.
+    b2: its second.
+    weight_decay: decoupled, on kernels only.
+    clip_norm: global norm the gradient is clipped to.
+    ema_decay: decay of the average that is shipped; warmed up by step count.
+    caption_dropout: share of examples that see the empty caption.
+    init_from: weights folder to start from ("" starts at random).
+    seed: of parameters, noise and data order.
+    log_every: steps between lines of metrics.
+    checkpoint_every: steps between checkpoints.
+    keep_checkpoints: how many are kept.
+    sample_every: steps between sample clips; 0 makes none.
+    sample_prompts: what they show.
+  """
+
+  stage: str = "image"
+  steps: int = 1000
+  batch_size: int = 64
+  accumulate: int = 1
+  learning_rate: float = 3e-4
+  warmup_steps: int = 100
+  final_learning_rate: float = 0.1
+  b1: float = 0.9
+  b2: float = 0.99
+  weight_decay: float = 0.0
+  clip_norm: float = 1.0
+  ema_decay: float = 0.999
+  caption_dropout: float = 0.1
+  init_from: str = ""
+  seed: int = 0
+  log_every: int = 50
+  checkpoint_every: int = 500
+  keep_checkpoints: int = 2
+  sample_every: int = 0
+  sample_prompts: tuple[str, ...] = ()
+
+  def __post_init__(self):
+    choice(self.stage, ("image", "video"), "train.stage")
+    for name in (
+      "steps",
+      "batch_size",
+      "accumulate",
+      "log_every",
+      "checkpoint_every",
+      "keep_checkpoints",
+    ):
+      check(
+        getattr(self, name) > 0,
+        f"train.{name}={getattr(self, name)} must be > 0",
+      )
+    check(
+      self.batch_size % self.accumulate == 0,
+      f"train.accumulate={self.accumulate} must divide "
+      f"train.batch_size={self.batch_size}",
+    )
+    check(
+      0 <= self.caption_dropout < 1,
+      f"train.caption_dropout={self.caption_dropout} must be in [0, 1)",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+  """Everything about one model or recipe.
+
+  Attributes:
+    name: of the model, used in file names.
+    weights: weights folder to sample with; a bare name is a shipped one.
+    model: the network.
+    diffusion: what it predicts.
+    sampler: how a clip is made.
+    text: the text encoder.
+    data: the clips.
+    train: the recipe.
+  """
+
+  name: str = "lumiere"
+  weights: str = ""
+  model: UNetConfig = field(default_factory=UNetConfig)
+  diffusion: DiffusionConfig = field(default_factory=DiffusionConfig)
+  sampler: SamplerConfig = field(default_factory=SamplerConfig)
+  text: TextConfig = field(default_factory=TextConfig)
+  data: DataConfig = field(default_factory=DataConfig)
+  train: TrainConfig = field(default_factory=TrainConfig)
+
+  def __post_init__(self):
+    m, d = self.model, self.data
+    check(
+      d.size_px % m.spatial_stride == 0,
+      f"data.size_px={d.size_px} must be a multiple of {m.spatial_stride} "
+      f"(model.patch_size={m.patch_size} and {m.num_levels} levels)",
+    )
+    check(
+      d.num_frames % m.temporal_stride == 0,
+      f"data.num_frames={d.num_frames} must be a multiple of the temporal "
+      f"stride {m.temporal_stride} ({m.num_levels} levels)",
+    )
+    check(
+      (self.train.stage == "video") == (m.temporal is not None),
+      f"train.stage={self.train.stage!r} does not fit model.temporal="
+      f"{m.temporal}: images train the model without temporal part",
+    )
+    learned = self.diffusion.variance == "learned"
+    check(
+      m.out_channels == (6 if learned else 3),
+      f"model.out_channels={m.out_channels} must be {6 if learned else 3} with "
+      f"diffusion.variance={self.diffusion.variance!r}",
+    )

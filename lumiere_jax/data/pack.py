@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Sprite packs: a folder of looping RGBA sprites and what they are called."""
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from lumiere_jax.data import animation
+from lumiere_jax.data.emoji import DEMO
+from lumiere_jax.errors import UserError
+
+FPS = 16
+INDEX = "sprites.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpriteInfo:
+  """What is known of one sprite.
+
+  Attributes:
+    code: code points in hexadecimal, joined by "-"; also the file's name.
+    label: the emoji's name.
+    names: what captions call it, the label's short form first.
+    keywords: words that go with it.
+    group: kind of object, as "animals-nature".
+    frames: frames of one loop at 16 fps.
+    licence: of the art.
+    source: package the art came from.
+  """
+
+  code: str
+  label: str
+  names: tuple[str, ...]
+  keywords: tuple[str, ...]
+  group: str
+  frames: int
+  licence: str
+  source: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sprite:
+  """One sprite: what it is, and one loop of it at 16 fps, straight alpha."""
+
+  info: SpriteInfo
+  frames: animation.Loop
+
+
+def read_index(folder: str | Path) -> tuple[SpriteInfo, ...]:
+  """The sprites of a pack, in their order.
+
+  Raises:
+    UserError: the folder holds no pack.
+  """
+  path = Path(folder) / INDEX
+  if not path.is_file():
+    raise UserError(
+      f"no sprite pack at {str(folder)!r}; make one with python -m "
+      "lumiere_jax.data.sprites --npm=FOLDER_OF_TARBALLS --out=PACK"
+    )
+  fields = json.loads(path.read_text(encoding="utf-8"))["sprites"]
+  return tuple(
+    SpriteInfo(
+      **{k: tuple(v) if isinstance(v, list) else v for k, v in entry.items()}
+    )
+    for entry in fields
+  )
+
+
+def write_index(folder: str | Path, infos: Sequence[SpriteInfo]) -> None:
+  """Writes the list of a pack's sprites."""
+  entries = [dataclasses.asdict(info) for info in infos]
+  text = json.dumps({"fps": FPS, "sprites": entries}, indent=1)
+  (Path(folder) / INDEX).write_text(text + "\n", encoding="utf-8")
+
+
+def read_sprite(folder: str | Path, info: SpriteInfo) -> Sprite:
+  """Decodes one sprite of a pack."""
+  frames, durations = animation.read_animation(
+    Path(folder) / f"{info.code}.webp"
+  )
+  frames = animation.resample(frames, durations, info.frames)
+  return Sprite(info=info, frames=np.ascontiguousarray(frames))
+
+
+def write_sprite(folder: str | Path, sprite: Sprite) -> None:
+  """Writes one sprite's file; the index is written once, by `write_index`."""
+  path = Path(folder) / f"{sprite.info.code}.webp"
+  animation.write_webp(path, sprite.frames, FPS)
+
+
+def select(
+  infos: Sequence[SpriteInfo], selection: str
+) -> tuple[SpriteInfo, ...]:
+  """The sprites of a named selection: "demo", or "all" that the pack holds.
+
+  Raises:
+    UserError: the pack lacks some.
+  """
+  if selection == "all":
+    return tuple(infos)
+  by_code = {info.code: info for info in infos}
+  missing = [code for code in DEMO if code not in by_code]
+  if missing:
+    raise UserError(f"the sprite pack lacks {', '.join(missing)} of 'demo'")
+  return tuple(by_code[code] for code in DEMO)

@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reads tf.train.Example records without TensorFlow."""
+
+import functools
+
+from lumiere_jax.errors import UserError
+
+# The messages as (field, number, type), of the fields that clips use; numbers
+# as in tensorflow/core/example/{example,feature}.proto. A leading "*" marks a
+# repeated field.
+_MESSAGES = {
+  "BytesList": (("*value", 1, "bytes"),),
+  "Int64List": (("*value", 1, "int64"),),
+  "Feature": (("bytes_list", 1, "BytesList"), ("int64_list", 3, "Int64List")),
+  # What a map<string, Feature> is on the wire: a list of pairs.
+  "Entry": (("key", 1, "string"), ("value", 2, "Feature")),
+  "Features": (("*feature", 1, "Entry"),),
+  "Example": (("features", 1, "Features"),),
+}
+
+
+@functools.cache
+def _example_class() -> type:
+  """The message class, in a descriptor pool of its own."""
+  from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+
+  field = descriptor_pb2.FieldDescriptorProto
+  scalars = {
+    "bytes": field.TYPE_BYTES,
+    "int64": field.TYPE_INT64,
+    "string": field.TYPE_STRING,
+  }
+  file = descriptor_pb2.FileDescriptorProto(
+    name="clip.proto", package="clip", syntax="proto3"
+  )
+  for message_name, fields in _MESSAGES.items():
+    message = file.message_type.add(name=message_name)
+    for name, number, kind in fields:
+      repeated = name.startswith("*")
+      message.field.add(
+        name=name.removeprefix("*"),
+        number=number,
+        label=field.LABEL_REPEATED if repeated else field.LABEL_OPTIONAL,
+        type=scalars.get(kind, field.TYPE_MESSAGE),
+        type_name=None if kind in scalars else f".clip.{kind}",
+      )
+  pool = descriptor_pool.DescriptorPool()
+  pool.Add(file)
+  return message_factory.GetMessageClass(
+    pool.FindMessageTypeByName("clip.Example")
+  )
+
+
+def parse(record: bytes) -> dict[str, bytes | int]:
+  """The first value of each feature of a record: bytes, or an integer.
+
+  Raises:
+    UserError: the bytes are no tf.train.Example.
+  """
+  from google.protobuf.message import DecodeError
+
+  try:
+    example = _example_class().FromString(record)
+  except DecodeError as error:
+    raise UserError(f"not a tf.train.Example record: {error}") from error
+  return {
+    entry.key: (entry.value.bytes_list.value or entry.value.int64_list.value)[0]
+    for entry in example.features.feature
+  }

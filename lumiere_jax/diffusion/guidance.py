@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Wrappers that push predictions towards the prompt and keep them in range."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from lumiere_jax.config import SamplerConfig
+from lumiere_jax.diffusion.prediction import Denoise, Output, eps_of
+from lumiere_jax.diffusion.schedule import Schedule, expand
+from lumiere_jax.shapes import Array, Float, PyTree
+
+
+def guided(
+  network: Callable[[Array, Array, PyTree], Array],
+  cond: PyTree,
+  uncond: PyTree,
+  scale: float,
+  rescale: float = 0.0,
+) -> Output:
+  """Classifier-free guidance (arXiv 2207.12598) in one call of the network.
+
+  uncond + scale (cond - uncond), taken on the raw output: both weights add up
+  to 1, so the result is the same for eps, x0 and v. Channels beyond those of
+  the clip (learned variance) are the conditional ones, as in IF.
+
+  Args:
+    network: (x (b *dims c), t (b,), condition) to the raw output.
+    cond: arrays with leading axis b; closed over by the result.
+    uncond: the same tree; leading axes b or 1 (one empty caption for all).
+    scale: 1 calls the network once on the single batch, any other value once
+      on the double batch.
+    rescale: phi of arXiv 2305.08891, eq. 14 to 16: the share taken of the
+      result scaled to the conditional output's standard deviation, per sample.
+  """
+  if scale == 1.0:
+    return lambda x, t: network(x, t, cond)
+
+  def pair(positive, negative):
+    # Both halves of a sample stay neighbours: a batch that is split over
+    # devices needs no communication.
+    negative = jnp.broadcast_to(negative, positive.shape)
+    both = jnp.stack([positive, negative], axis=1)
+    return both.reshape((-1, *positive.shape[1:]))
+
+  def output(x, t):
+    raw = network(pair(x, x), pair(t, t), jax.tree.map(pair, cond, uncond))
+    raw = raw.astype(jnp.float32).reshape((-1, 2, *raw.shape[1:]))
+    positive, negative = raw[:, 0], raw[:, 1]
+    channels = x.shape[-1]
+    positive, extra = positive[..., :channels], positive[..., channels:]
+    negative = negative[..., :channels]
+    result = negative + scale * (positive - negative)
+    if rescale:
+      ratio = _std(positive) / _std(result)
+      result *= expand(rescale * ratio + (1.0 - rescale), result)
+    return jnp.concatenate([result, extra], axis=-1)
+
+  return output
+
+
+def thresholded(
+  denoise: Denoise, schedule: Schedule, cfg: SamplerConfig
+) -> Denoise:
+  """Bounds the predicted clean clip and derives the noise from it anew.
+
+  "static" clips to [-1, 1]; "dynamic" clips to [-s, s] and divides by s, the
+  `threshold_quantile` of |x0| within 1..`threshold_max` (Imagen, arXiv
+  2205.11487, section 2.3). There is one s for a clip: one for each frame would
+  make brightness flicker. "none" returns `denoise` itself.
+  """
+  if cfg.threshold == "none":
+    return denoise
+
+  def bounded(x, t):
+    prediction = denoise(x, t)
+    x0 = prediction.x0
+    if cfg.threshold == "dynamic":
+      magnitude = jnp.abs(x0).reshape(x0.shape[0], -1)
+      bound = jnp.quantile(magnitude, cfg.threshold_quantile, axis=1)
+      bound = expand(jnp.clip(bound, 1.0, cfg.threshold_max), x0)
+      x0 = jnp.clip(x0, -bound, bound) / bound
+    else:
+      x0 = jnp.clip(x0, -1.0, 1.0)
+    return prediction._replace(x0=x0, eps=eps_of(x0, x, t, schedule))
+
+  return bounded
+
+
+def _std(x: Float[Array, " b *dims"]) -> Float[Array, " b"]:
+  return jnp.std(x, axis=tuple(range(1, x.ndim)))

@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Measures a model: python -m lumiere_jax.evaluate --config=... --out=...
+
+Makes clips for combinations of object, background and movement that training
+saw and for held-out ones, and measures them beside real clips (the ceiling)
+and beside the same clips under other clips' captions (the floor). The real
+clips come from the data set, so --config.data.data_dir must hold it.
+"""
+
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from lumiere_jax import cli, media
+from lumiere_jax.api import Lumiere, weights_config
+from lumiere_jax.config import Config
+from lumiere_jax.data import loader, world
+from lumiere_jax.errors import UserError
+from lumiere_jax.evaluation.report import (
+  MIN_CLIPS,
+  Labels,
+  evaluate_rows,
+  format_table,
+  shuffle_labels,
+)
+from lumiere_jax.evaluation.retrieval import Gallery
+from lumiere_jax.inference.prompt import Request
+
+Pairs = list[tuple[np.ndarray, Labels]]
+
+# Training clips whose frames are the gallery of retrieval.
+GALLERY_CLIPS = 640
+
+
+def main(argv: Sequence[str]) -> None:
+  """The program, given its arguments."""
+  parser = cli.Parser(prog="lumiere_jax.evaluate", description=__doc__)
+  parser.add_argument("--config", required=True, help="a configs/*.py file")
+  parser.add_argument("--weights", help="other weights than the config's")
+  parser.add_argument("--out", required=True, help="JSON file to write")
+  parser.add_argument(
+    "--num_clips", type=int, default=MIN_CLIPS, help="of each row"
+  )
+  parser.add_argument("--seed", type=int, default=0)
+  parser.add_argument(
+    "--clips",
+    help="folder that keeps the generated clips: what lies there already "
+    "is not made again, so an interrupted evaluation goes on",
+  )
+  parser.add_argument(
+    "--allow_small", action="store_true", help=f"fewer than {MIN_CLIPS} clips"
+  )
+  args, overrides = cli.parse(parser, argv)
+  file = cli.read_config(args.config)
+  name = args.weights or file.get("weights", "")
+  values = cli.overlay(weights_config(name), {**file, "weights": name})
+  config = cli.resolve(values, overrides)
+  if args.num_clips < MIN_CLIPS and not args.allow_small:
+    raise UserError(
+      f"--num_clips={args.num_clips} is less than {MIN_CLIPS}, too few for a "
+      "figure to mean anything; --allow_small measures them all the same"
+    )
+  cli.enable_compilation_cache()
+  report = evaluate(config, args.num_clips, args.seed, args.clips)
+  with media.new_file(args.out) as temporary:
+    temporary.write_text(json.dumps(report, indent=2) + "\n")
+  print(format_table(report))
+  print(args.out)
+
+
+def evaluate(
+  config: Config, num_clips: int, seed: int, clips_dir: str | None
+) -> dict[str, object]:
+  """The report of a model; see `evaluation.report.evaluate_rows`.
+
+  Args:
+    config: names the weights and where the data set lies.
+    num_clips: clips in each row.
+    seed: of the generated clips and of the shuffled captions.
+    clips_dir: keeps the generated clips, if given.
+  """
+  real = list(loader.read_clips(config.data, "held_out", num_clips))
+  model = Lumiere.from_config(config)
+  gallery = Gallery(
+    (clip.video, clip.emoji)
+    for clip in loader.read_clips(config.data, "train", GALLERY_CLIPS)
+  )
+  seen, held_out = (
+    list(_generated(model, config, split, num_clips, seed, clips_dir))
+    for split in ("train", "held_out")
+  )
+  rows = {
+    "seen": seen,
+    "held_out": held_out,
+    "real": [(clip.video, _labels(clip)) for clip in real],
+    "shuffled": shuffle_labels(seen + held_out, seed)[:num_clips],
+  }
+  report = evaluate_rows(rows, gallery, world.BACKGROUNDS, allow_small=True)
+  report["protocol"]["weights_fingerprint"] = model.info.fingerprint
+  report["protocol"]["data_fingerprint"] = loader.fingerprint(config.data)
+  report["protocol"]["seed"] = seed
+  report["protocol"]["gallery_clips"] = GALLERY_CLIPS
+  return report
+
+
+def _labels(clip: loader.LabelledClip) -> Labels:
+  return Labels(clip.emoji, clip.background, clip.movement)
+
+
+def _generated(
+  model: Lumiere,
+  config: Config,
+  split: str,
+  num_clips: int,
+  seed: int,
+  clips_dir: str | None,
+) -> Iterator[tuple[np.ndarray, Labels]]:
+  """A clip for each of the first captions of a split."""
+  wanted = loader.read_clips(config.data, split, num_clips)
+  bar = tqdm(wanted, total=num_clips, desc=split, file=sys.stderr)
+  for i, real in enumerate(bar):
+    # Every clip has noise of its own, so that rows average over it.
+    request = Request(real.caption, i)
+    path = clips_dir and Path(clips_dir) / f"{split}-{i:05d}.npy"
+    if path and path.is_file():
+      clip = np.load(path)
+    else:
+      clip = model.run([request], seed=seed)[0]
+      if path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        media.save_npy(path, clip)
+    yield clip, _labels(real)
+
+
+if __name__ == "__main__":
+  cli.run(main)

@@ -1,0 +1,280 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The one U-Net: text-to-image in IF's form, and its inflation, the STUNet.
+
+With `UNetConfig.temporal = None` this is the pre-trained text-to-image model
+on images (or on the frames of a clip, each alone). With a `TemporalConfig` it
+is the Space-Time U-Net of Lumiere (section 3.1, Fig. 4): the same modules
+under the same names, plus modules called `temporal_*`. So inflating a
+checkpoint is a merge of trees, and "the temporal part" is a path predicate.
+"""
+
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from lumiere_jax.config import UNetConfig
+from lumiere_jax.nn.activation import activation
+from lumiere_jax.nn.attention import TextImageAttention
+from lumiere_jax.nn.embed import TextEmbedding, TimestepEmbedding
+from lumiere_jax.nn.norm import group_norm
+from lumiere_jax.nn.precision import types
+from lumiere_jax.nn.resnet import (
+  ResnetBlock,
+  depth_to_space,
+  space_to_depth,
+)
+from lumiere_jax.nn.temporal import (
+  AttentionInflation,
+  ConvInflation,
+  TemporalDownsample,
+  TemporalUpsample,
+)
+from lumiere_jax.shapes import Array, Bool, Float
+
+
+class Condition(NamedTuple):
+  """What every block of the network is told.
+
+  Attributes:
+    emb: (b, 4 * width) time, noise level and pooled text.
+    temporal_emb: the same for inflation blocks, or None if they get none.
+    text: (b, s, d) projected text features.
+    mask: (b, s) true where a token is real, or None.
+  """
+
+  emb: jax.Array
+  temporal_emb: jax.Array | None
+  text: jax.Array
+  mask: jax.Array | None
+
+
+def is_temporal(path: str) -> bool:
+  """Whether inflation added the parameter at this "a/b/c" path."""
+  return any(part.startswith("temporal_") for part in path.split("/"))
+
+
+class STUNet(nn.Module):
+  """Denoising U-Net on images, or on whole clips in one pass.
+
+  Attributes:
+    cfg: shape of the network.
+    train: whether dropout acts (needs a "dropout" rng).
+  """
+
+  cfg: UNetConfig
+  train: bool = False
+
+  @nn.compact
+  def __call__(
+    self,
+    x: Float[Array, "b *t h w c"],
+    t: Float[Array, " b"],
+    text: Float[Array, "b s d"],
+    mask: Bool[Array, "b s"] | None = None,
+    noise_level: Float[Array, " b"] | None = None,
+  ) -> Float[Array, "b *t h w out"]:
+    """Runs the network.
+
+    Args:
+      x: noisy pixels in [-1, 1] scale, and what is concatenated to them;
+        (b, t, h, w, c) clips or, without temporal part, (b, h, w, c) images.
+      t: discrete timesteps 0..T-1.
+      text: features of the text encoder.
+      mask: true where a token is real.
+      noise_level: augmentation timestep, if cfg.class_embed_type has one.
+
+    Returns:
+      The prediction in fp32, cfg.out_channels wide.
+
+    Raises:
+      ValueError: sizes that the strides do not divide, wrong rank or width.
+    """
+    cfg = self.cfg
+    self._check(x)
+    cond = self._condition(t, text, mask, noise_level)
+    width = cfg.block_out_channels
+
+    h = space_to_depth(x, cfg.patch_size).astype(jnp.dtype(cfg.dtype))
+    h = nn.Conv(width[0], (3, 3), name="conv_in", **types(cfg))(h)
+
+    down, middle, up = DownBlock, MidBlock, UpBlock
+    if cfg.remat:
+      down, middle, up = nn.remat(down), nn.remat(middle), nn.remat(up)
+    skips = [h]
+    for level in range(cfg.num_levels):
+      block = down(cfg, level, self.train, name=f"down_{level}")
+      h, outputs = block(h, cond)
+      skips += outputs
+    h = middle(cfg, self.train, name="mid")(h, cond)
+    for level in reversed(range(cfg.num_levels)):
+      count = cfg.layers[level] + 1
+      skips, used = skips[:-count], skips[-count:]
+      h = up(cfg, level, self.train, name=f"up_{level}")(h, used, cond)
+
+    h = activation(cfg.act_fn)(group_norm(cfg, "norm_out")(h))
+    h = nn.Conv(
+      cfg.out_channels * cfg.patch_size**2,
+      (3, 3),
+      dtype=jnp.float32,
+      param_dtype=jnp.dtype(cfg.param_dtype),
+      precision=jax.lax.Precision.HIGHEST,
+      kernel_init=nn.initializers.zeros,
+      name="conv_out",
+    )(h)
+    return depth_to_space(h, cfg.patch_size)
+
+  def _condition(
+    self,
+    t: jax.Array,
+    text: jax.Array,
+    mask: jax.Array | None,
+    noise_level: jax.Array | None,
+  ) -> Condition:
+    cfg = self.cfg
+    dim = 4 * cfg.block_out_channels[0]
+    if not cfg.mask_text:
+      mask = None
+    time = TimestepEmbedding(cfg, dim, name="time")(t)
+    if cfg.class_embed_type == "timestep":
+      time += TimestepEmbedding(cfg, dim, name="noise_level")(noise_level)
+    emb = time + TextEmbedding(cfg, dim, name="text_pool")(text, mask)
+    temporal_emb = None
+    if cfg.temporal is not None and cfg.temporal.conditioned:
+      pooled = TextEmbedding(cfg, dim, name="temporal_text_pool")(text, mask)
+      temporal_emb = (time + pooled).astype(jnp.dtype(cfg.dtype))
+    text = nn.Dense(cfg.cross_attention_dim, name="text_proj", **types(cfg))(
+      text
+    )
+    return Condition(emb.astype(jnp.dtype(cfg.dtype)), temporal_emb, text, mask)
+
+  def _check(self, x: jax.Array) -> None:
+    cfg = self.cfg
+    if x.shape[-1] != cfg.in_channels:
+      raise ValueError(
+        f"input has {x.shape[-1]} channels, the network {cfg.in_channels=}"
+      )
+    for name, size in zip("hw", x.shape[-3:-1], strict=True):
+      if size % cfg.spatial_stride:
+        raise ValueError(
+          f"{name}={size} pixels is not a multiple of {cfg.spatial_stride=}"
+        )
+    if cfg.temporal is None:
+      return
+    if x.ndim != 5:
+      raise ValueError(f"an inflated network takes clips, not shape {x.shape}")
+    if x.shape[1] % cfg.temporal_stride:
+      raise ValueError(
+        f"t={x.shape[1]} frames is not a multiple of {cfg.temporal_stride=}"
+      )
+
+
+def _inflate(
+  cfg: UNetConfig, level: int, index: int, h: jax.Array, cond: Condition
+) -> jax.Array:
+  """Inflation block number `index` of a level; attention at the coarsest."""
+  if cfg.temporal is None:
+    return h
+  if level == cfg.num_levels - 1:
+    block = AttentionInflation(cfg, name=f"temporal_attention_{index}")
+  else:
+    block = ConvInflation(cfg, name=f"temporal_conv_{index}")
+  return block(h, cond.temporal_emb)
+
+
+def _attend(
+  cfg: UNetConfig, level: int, index: int, h: jax.Array, cond: Condition
+) -> jax.Array:
+  """Cross attention number `index` of a level, where the level has any."""
+  if not cfg.attention[level]:
+    return h
+  return TextImageAttention(
+    cfg, cfg.only_cross[level], name=f"attention_{index}"
+  )(h, cond.text, cond.mask)
+
+
+class DownBlock(nn.Module):
+  """One level on the way down.
+
+  Returns the result and the skip connections, the result's own among them.
+  """
+
+  cfg: UNetConfig
+  level: int
+  train: bool
+
+  @nn.compact
+  def __call__(
+    self, h: jax.Array, cond: Condition
+  ) -> tuple[jax.Array, list[jax.Array]]:
+    cfg, level = self.cfg, self.level
+    width, scale = cfg.block_out_channels[level], cfg.resnet_out_scale_factor
+    outputs = []
+    for i in range(cfg.layers[level]):
+      h = ResnetBlock(
+        cfg, width, self.train, out_scale=scale, name=f"resnet_{i}"
+      )(h, cond.emb)
+      h = _attend(cfg, level, i, h, cond)
+      h = _inflate(cfg, level, i, h, cond)
+      outputs.append(h)
+    if level < cfg.num_levels - 1:
+      h = ResnetBlock(cfg, width, self.train, "down", scale, name="downsample")(
+        h, cond.emb
+      )
+      if cfg.temporal is not None and cfg.temporal.resample:
+        h = TemporalDownsample(cfg, name="temporal_downsample")(h)
+      outputs.append(h)
+    return h, outputs
+
+
+class MidBlock(nn.Module):
+  """The middle, at the coarsest level: residual, attention, residual."""
+
+  cfg: UNetConfig
+  train: bool
+
+  @nn.compact
+  def __call__(self, h: jax.Array, cond: Condition) -> jax.Array:
+    cfg = self.cfg
+    level = cfg.num_levels - 1
+    width, scale = cfg.block_out_channels[level], cfg.mid_block_scale_factor
+    for i in range(2):
+      h = ResnetBlock(
+        cfg, width, self.train, out_scale=scale, name=f"resnet_{i}"
+      )(h, cond.emb)
+      if i == 0:
+        h = TextImageAttention(
+          cfg, cfg.mid_block_only_cross_attention, name="attention_0"
+        )(h, cond.text, cond.mask)
+      h = _inflate(cfg, level, i, h, cond)
+    return h
+
+
+class UpBlock(nn.Module):
+  """One level on the way up; takes the level's skip connections."""
+
+  cfg: UNetConfig
+  level: int
+  train: bool
+
+  @nn.compact
+  def __call__(
+    self, h: jax.Array, skips: list[jax.Array], cond: Condition
+  ) -> jax.Array:
+    cfg, level = self.cfg, self.level
+    width, scale = cfg.block_out_channels[level], cfg.resnet_out_scale_factor
+    for i in range(cfg.layers[level] + 1):
+      h = jnp.concatenate([h, skips[-1 - i]], axis=-1)
+      h = ResnetBlock(
+        cfg, width, self.train, out_scale=scale, name=f"resnet_{i}"
+      )(h, cond.emb)
+      h = _attend(cfg, level, i, h, cond)
+      h = _inflate(cfg, level, i, h, cond)
+    if level > 0:
+      h = ResnetBlock(cfg, width, self.train, "up", scale, name="upsample")(
+        h, cond.emb
+      )
+      if cfg.temporal is not None and cfg.temporal.resample:
+        h = TemporalUpsample(cfg, name="temporal_upsample")(h)
+    return h

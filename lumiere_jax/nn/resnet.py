@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The spatial residual block of the text-to-image U-Net and its resampling."""
+
+from typing import Literal
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from lumiere_jax.config import UNetConfig
+from lumiere_jax.nn.activation import activation
+from lumiere_jax.nn.norm import group_norm
+from lumiere_jax.nn.precision import types
+from lumiere_jax.shapes import Array, Float
+
+
+def upsample(x: Float[Array, "*b h w c"]) -> Float[Array, "*b h2 w2 c"]:
+  """Nearest-neighbour doubling of height and width."""
+  *lead, h, w, c = x.shape
+  x = x.reshape(*lead, h, 1, w, 1, c)
+  x = jnp.broadcast_to(x, (*lead, h, 2, w, 2, c))
+  return x.reshape(*lead, 2 * h, 2 * w, c)
+
+
+def downsample(x: Float[Array, "*b h w c"]) -> Float[Array, "*b h2 w2 c"]:
+  """Mean over 2 x 2 pixels."""
+  *lead, h, w, c = x.shape
+  return x.reshape(*lead, h // 2, 2, w // 2, 2, c).mean((-4, -2))
+
+
+def space_to_depth(
+  x: Float[Array, "*b h w c"], size: int
+) -> Float[Array, "*b h2 w2 c2"]:
+  """Moves patches of size x size pixels into channels (arXiv 2301.11093)."""
+  *lead, h, w, c = x.shape
+  x = x.reshape(*lead, h // size, size, w // size, size, c)
+  x = jnp.moveaxis(x, -4, -3)
+  return x.reshape(*lead, h // size, w // size, size * size * c)
+
+
+def depth_to_space(
+  x: Float[Array, "*b h w c"], size: int
+) -> Float[Array, "*b h2 w2 c2"]:
+  """Inverse of `space_to_depth`."""
+  *lead, h, w, c = x.shape
+  x = x.reshape(*lead, h, w, size, size, c // size**2)
+  x = jnp.moveaxis(x, -3, -4)
+  return x.reshape(*lead, h * size, w * size, c // size**2)
+
+
+def per_frame(
+  emb: Float[Array, "b d"], x: Float[Array, "b *t h w c"]
+) -> Float[Array, "b *ones d"]:
+  """Reshapes an embedding so that it broadcasts against x."""
+  return emb.reshape(emb.shape[0], *(1,) * (x.ndim - 2), emb.shape[-1])
+
+
+class ResnetBlock(nn.Module):
+  """Norm, activation, conv, scale-shift by the embedding, conv, residual.
+
+  Attributes:
+    cfg: the network's configuration.
+    channels: width of the result.
+    train: whether dropout acts.
+    resample: "none", or spatial "up" or "down" by 2 inside the block.
+    out_scale: the residual sum is divided by it.
+  """
+
+  cfg: UNetConfig
+  channels: int
+  train: bool = False
+  resample: Literal["none", "up", "down"] = "none"
+  out_scale: float = 1.0
+
+  @nn.compact
+  def __call__(
+    self, x: Float[Array, "b *t h w c"], emb: Float[Array, "b d"]
+  ) -> Float[Array, "b *t h2 w2 c2"]:
+    cfg = self.cfg
+    act = activation(cfg.act_fn)
+    resample = {"none": lambda y: y, "up": upsample, "down": downsample}
+    resample = resample[self.resample]
+
+    h = act(group_norm(cfg, "norm1")(x))
+    h = nn.Conv(self.channels, (3, 3), name="conv1", **types(cfg))(resample(h))
+    if not cfg.resnet_skip_time_act:
+      emb = act(emb)
+    emb = nn.Dense(2 * self.channels, name="time_proj", **types(cfg))(emb)
+    scale, shift = jnp.split(per_frame(emb, h), 2, axis=-1)
+    h = group_norm(cfg, "norm2")(h)
+    h = act(h * (1 + scale) + shift)
+    h = nn.Dropout(cfg.dropout, deterministic=not self.train)(h)
+    # Zero at the start, as in IF and ADM; imported weights replace it.
+    h = nn.Conv(
+      self.channels,
+      (3, 3),
+      kernel_init=nn.initializers.zeros,
+      name="conv2",
+      **types(cfg),
+    )(h)
+    x = resample(x)
+    if x.shape[-1] != self.channels:
+      x = nn.Conv(self.channels, (1, 1), name="shortcut", **types(cfg))(x)
+    return (x + h) / self.out_scale

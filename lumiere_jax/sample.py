@@ -1,0 +1,250 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Makes clips: python -m lumiere_jax.sample --config=... --prompt=... --out=...
+
+Writes for each sample an MP4, an animated WebP, a contact sheet PNG and a JSON
+sidecar with all that is needed to make it again (--replay).
+"""
+
+import argparse
+import dataclasses
+import json
+import platform
+import sys
+import time
+from collections.abc import Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from tqdm import tqdm
+
+from lumiere_jax import cli, media
+from lumiere_jax.api import Lumiere, weights_config
+from lumiere_jax.build import TASKS
+from lumiere_jax.config import Config, to_dict
+from lumiere_jax.errors import UserError, nearest
+from lumiere_jax.inference.prompt import (
+  Request,
+  check_prompt,
+  file_stem,
+  read_prompts,
+  requests,
+)
+
+# Small clips are enlarged in the MP4 only: players blur what they enlarge.
+_MP4_SIZE_PX = 256
+_PACKAGES = ("jax", "jaxlib", "flax", "numpy", "av", "lumiere_jax")
+
+
+@dataclasses.dataclass
+class Plan:
+  """What one call of the program makes; all of it goes into the sidecars."""
+
+  config: Config
+  requests: list[Request]
+  task: str
+  seed: int
+  negative_prompt: str
+  raw: bool
+  fingerprint: str | None = None
+
+
+def main(argv: Sequence[str]) -> None:
+  """The program, given its arguments."""
+  start = time.perf_counter()
+  parser = _parser()
+  args, overrides = cli.parse(parser, argv)
+  plan = _replay(args, overrides) if args.replay else _plan(args, overrides)
+  out = _out_dir(args.out)
+  cli.enable_compilation_cache()
+  model = Lumiere.from_config(plan.config)
+  if plan.fingerprint not in (None, model.info.fingerprint):
+    raise UserError(
+      f"{args.replay} was made with weights {plan.fingerprint[:12]}..., but "
+      f"{plan.config.weights!r} holds {model.info.fingerprint[:12]}..."
+    )
+  loaded = time.perf_counter()
+  print(
+    f"{plan.config.name}: {model.info.num_params:,} parameters; compiling",
+    file=sys.stderr,
+  )
+  model.compile(task=plan.task)
+  compiled = time.perf_counter()
+  timings = {
+    "load_seconds": loaded - start,
+    "compile_seconds": compiled - loaded,
+  }
+  for request in plan.requests:
+    paths = _make(model, plan, request, out, dict(timings))
+    print(f"{request.prompt}: {' '.join(str(p) for p in paths)}", flush=True)
+
+
+def _parser() -> argparse.ArgumentParser:
+  parser = cli.Parser(prog="lumiere_jax.sample", description=__doc__)
+  add = parser.add_argument
+  add("--config", help="a configs/*.py file")
+  add("--weights", help="weights folder, or the name of shipped ones")
+  add("--prompt", action="append", default=[], help="may be repeated")
+  add("--prompts", help="text file with a prompt on each line")
+  add("--negative_prompt", default="", help="what guidance leads away from")
+  add("--task", default=TASKS[0], help=", ".join(TASKS))
+  add("--out", default="out", help="folder to write to")
+  add("--seed", type=int, default=0)
+  add("--num_samples", type=int, default=1, help="of each prompt")
+  add("--guidance", type=float, help="scale; 1 is none")
+  add("--steps", type=int, help="denoising steps")
+  add("--sampler", help="ddpm, ddim or dpmpp_2m")
+  add("--raw", action="store_true", help="write the uint8 clip as .npy too")
+  add("--replay", help="JSON sidecar of a clip to make again")
+  return parser
+
+
+def _plan(args: argparse.Namespace, overrides: dict[str, str]) -> Plan:
+  prompts = read_prompts(args.prompt, args.prompts)
+  file = cli.read_config(args.config) if args.config else {}
+  name = args.weights or file.get("weights")
+  if not name:
+    raise UserError(
+      "no weights; give --weights=DIR or a --config that names them"
+    )
+  # The weights know which network they are of; the file may say otherwise.
+  values = cli.overlay(weights_config(name), {**file, "weights": name})
+  for field, value in (
+    ("guidance", args.guidance),
+    ("steps", args.steps),
+    ("name", args.sampler),
+  ):
+    if value is not None:
+      overrides.setdefault(f"sampler.{field}", str(value))
+  if args.task not in TASKS:
+    raise UserError(f"unknown --task={args.task!r}{nearest(args.task, TASKS)}")
+  return Plan(
+    config=cli.resolve(values, overrides),
+    requests=requests(prompts, args.num_samples),
+    task=args.task,
+    seed=_seed(args.seed),
+    negative_prompt=args.negative_prompt,
+    raw=args.raw,
+  )
+
+
+def _seed(seed: int) -> int:
+  if not 0 <= seed < 2**32:
+    raise UserError(f"--seed={seed} must be in 0..{2**32 - 1}")
+  return seed
+
+
+def _replay(args: argparse.Namespace, overrides: dict[str, str]) -> Plan:
+  """The plan that a sidecar tells; it takes no other choices beside it."""
+  if args.prompt or args.prompts or args.config or overrides:
+    raise UserError("--replay takes prompt and config from the sidecar alone")
+  try:
+    saved = json.loads(Path(args.replay).read_text(encoding="utf-8"))
+    request = Request(check_prompt(saved["prompt"]), int(saved["sample_id"]))
+    values = saved["config"]
+    plan = Plan(
+      config=cli.resolve(values, {}),
+      requests=[request],
+      task=saved["task"],
+      seed=_seed(saved["seed"]),
+      negative_prompt=saved["negative_prompt"],
+      raw=args.raw or saved["raw"],
+      fingerprint=saved["weights_fingerprint"],
+    )
+  except (OSError, ValueError, KeyError, TypeError) as error:
+    raise UserError(f"cannot replay {args.replay!r}: {error!r}") from error
+  if args.weights:
+    plan.config = dataclasses.replace(plan.config, weights=args.weights)
+  return plan
+
+
+def _out_dir(name: str) -> Path:
+  try:
+    Path(name).mkdir(parents=True, exist_ok=True)
+  except OSError as error:
+    raise UserError(f"cannot write to --out={name!r}: {error}") from error
+  return Path(name)
+
+
+def _make(
+  model: Lumiere,
+  plan: Plan,
+  request: Request,
+  out: Path,
+  timings: dict[str, float],
+) -> list[Path]:
+  """Samples one request and writes its files; returns their paths."""
+  start = time.perf_counter()
+  steps = model.generator(plan.task).num_steps
+  with tqdm(total=steps, unit="step", desc=request.prompt[:40]) as bar:
+    pixels = model.run(
+      [request],
+      seed=plan.seed,
+      negative_prompt=plan.negative_prompt,
+      task=plan.task,
+      on_step=bar.update,
+    )[0]
+  timings["run_seconds"] = time.perf_counter() - start
+  stem = media.free_path(out, file_stem(request))
+  paths = write_outputs(stem, pixels, plan.config.data.fps, raw=plan.raw)
+  sidecar = Path(f"{stem}.json")
+  with media.new_file(sidecar) as temporary:
+    temporary.write_text(
+      json.dumps(_sidecar(model, plan, request, timings), indent=2) + "\n"
+    )
+  return [*paths, sidecar]
+
+
+def write_outputs(
+  stem: Path, pixels: np.ndarray, fps: int, *, raw: bool
+) -> list[Path]:
+  """Writes a clip (t, h, w, 3) as MP4, WebP and sheet, or an image as PNG."""
+  paths = []
+
+  def path(suffix: str) -> Path:
+    paths.append(Path(f"{stem}{suffix}"))
+    return paths[-1]
+
+  if pixels.ndim == 3:
+    media.write_png(path(".png"), pixels)
+  else:
+    scale = max(1, _MP4_SIZE_PX // pixels.shape[1])
+    media.write_mp4(path(".mp4"), pixels, fps, scale=scale)
+    media.write_webp(path(".webp"), pixels, fps)
+    sheet = media.contact_sheet(pixels, scale=max(1, scale // 2))
+    media.write_png(path(".png"), sheet)
+  if raw:
+    media.save_npy(path(".npy"), pixels)
+  return paths
+
+
+def _sidecar(
+  model: Lumiere, plan: Plan, request: Request, timings: dict[str, float]
+) -> dict[str, Any]:
+  return {
+    "prompt": request.prompt,
+    "sample_id": request.sample_id,
+    "seed": plan.seed,
+    "negative_prompt": plan.negative_prompt,
+    "task": plan.task,
+    "raw": plan.raw,
+    "config": to_dict(plan.config),
+    "weights_fingerprint": model.info.fingerprint,
+    "timings": timings,
+    "versions": {name: _version(name) for name in _PACKAGES},
+    "python": platform.python_version(),
+    "device": jax.devices()[0].device_kind,
+  }
+
+
+def _version(package: str) -> str | None:
+  try:
+    return metadata.version(package)
+  except metadata.PackageNotFoundError:
+    return None
+
+
+if __name__ == "__main__":
+  cli.run(main)

@@ -1,0 +1,159 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Trains one stage: python -m lumiere_jax.train --config=... --workdir=...
+
+The same command again resumes. When it ends, or is stopped by a signal, the
+averaged weights lie in WORKDIR/weights.
+"""
+
+import dataclasses
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import jax
+
+from lumiere_jax import build, cli, media, sharding, trees
+from lumiere_jax.checkpoint import Checkpointer
+from lumiere_jax.config import Config, to_dict
+from lumiere_jax.data import loader
+from lumiere_jax.diffusion.sampler import sample_keys
+from lumiere_jax.inference.generate import Text
+from lumiere_jax.shapes import PyTree
+from lumiere_jax.text.encoder import TextEncoder
+from lumiere_jax.training.log import Logger
+from lumiere_jax.training.loop import Hook, train
+from lumiere_jax.training.optimizer import make_optimizer
+from lumiere_jax.training.state import TrainState, full_ema, init_state
+from lumiere_jax.training.step import make_train_step
+from lumiere_jax.weights import folder
+
+
+def main(argv: Sequence[str]) -> None:
+  """The program, given its arguments."""
+  parser = cli.Parser(prog="lumiere_jax.train", description=__doc__)
+  parser.add_argument("--config", required=True, help="a configs/*.py file")
+  parser.add_argument("--workdir", help="folder of the run")
+  parser.add_argument(
+    "--dry_run", action="store_true", help="print what would be trained"
+  )
+  parser.add_argument(
+    "--allow_changes",
+    action="store_true",
+    help="resume in spite of another config or other data",
+  )
+  args, overrides = cli.parse(parser, argv)
+  cfg = cli.resolve(cli.read_config(args.config), overrides)
+  if args.dry_run:
+    print(describe(cfg))
+    return
+  if not args.workdir:
+    parser.error("--workdir is needed to train")
+  cli.enable_compilation_cache()
+  fit(cfg, Path(args.workdir), allow_changes=args.allow_changes)
+
+
+def describe(cfg: Config) -> str:
+  """The resolved config, every parameter, and whether it trains."""
+  params = build.abstract_params(cfg.model)
+  trained, frozen = build.trainable(cfg, params)
+  lines = [json.dumps(to_dict(cfg), indent=2), ""]
+  flat = trees.flatten(trained)
+  for path, leaf in sorted(trees.flatten(params).items()):
+    state = "train " if path in flat else "frozen"
+    lines.append(f"{state} {leaf.size:>12,}  {path} {leaf.shape} {leaf.dtype}")
+  lines.append(
+    f"trainable {trees.count(trained):,}, frozen {trees.count(frozen):,}"
+  )
+  d, b = cfg.data, cfg.train.batch_size
+  clip = (d.num_frames,) if cfg.train.stage == "video" else ()
+  lines.append(f"pixels {(b, *clip, d.size_px, d.size_px, 3)} uint8")
+  lines.append(f"text {(b, cfg.text.max_tokens, cfg.model.encoder_hid_dim)}")
+  return "\n".join(lines)
+
+
+def fit(cfg: Config, workdir: Path, *, allow_changes: bool = False) -> None:
+  """Begins or resumes the run in `workdir` and writes its weights.
+
+  Raises:
+    UserError: data, weights or encoder are missing, or the checkpoint there
+      is of another run.
+  """
+  fingerprint = loader.fingerprint(cfg.data)
+  params, frozen = build.trainable(cfg, build.initial_params(cfg))
+  encoder = build.text_encoder(cfg)
+  print(
+    f"{cfg.name}: {trees.count(params):,} parameters train, "
+    f"{trees.count(frozen):,} are frozen; {jax.device_count()} x "
+    f"{jax.devices()[0].device_kind}"
+  )
+  print("encoding captions", flush=True)
+  batches = build.train_batches(cfg, encoder)
+
+  tx, schedule = make_optimizer(cfg.train)
+  mesh = sharding.make_mesh()
+  state = init_state(params, frozen, tx)
+  shardings = sharding.shard_tree(state, mesh)
+  state = sharding.place_tree(state, shardings)
+  step = make_train_step(
+    build.loss_fn(cfg, encoder),
+    tx,
+    schedule,
+    cfg.train,
+    num_timesteps=cfg.diffusion.schedule.num_train_timesteps,
+    mesh=mesh,
+    state_shardings=shardings,
+  )
+  logger = Logger(workdir, cfg.train)
+  checkpointer = Checkpointer(
+    workdir / "checkpoints",
+    to_dict(cfg),
+    fingerprint,
+    keep=cfg.train.keep_checkpoints,
+    allow_changes=allow_changes,
+  )
+  state = checkpointer.restore(state, {"data": batches, "log": logger})
+  hooks = (sample_hook(cfg, encoder, workdir),)
+  state = train(state, step, batches, checkpointer, logger, cfg.train, hooks)
+  checkpointer.close()
+  write_weights(cfg, full_ema(state), workdir)
+
+
+def sample_hook(cfg: Config, encoder: TextEncoder, workdir: Path) -> Hook:
+  """A hook that writes one picture of all sample prompts' frames."""
+  task = "text_to_video" if cfg.train.stage == "video" else "text_to_image"
+  generator = build.generator(cfg, task)
+
+  def write(state: TrainState, step: int) -> None:
+    params, clips = full_ema(state), {}
+    negative = Text(*encoder.empty)
+    for i, prompt in enumerate(cfg.train.sample_prompts):
+      text = Text(*encoder.encode([prompt]))
+      keys = sample_keys(cfg.train.seed, [i])
+      pixels = media.to_uint8(generator(params, text, negative, keys)[0])
+      clips[prompt] = pixels if pixels.ndim == 4 else pixels[None]
+    columns = 1 if cfg.train.stage == "image" else 10
+    sheet = media.contact_sheet_many(clips, columns=columns, scale=2)
+    folder = workdir / "samples"
+    folder.mkdir(exist_ok=True)
+    path = folder / f"step_{step:07d}.png"
+    path.unlink(missing_ok=True)  # Of a run that died after this step.
+    media.write_png(path, sheet)
+
+  return write
+
+
+def write_weights(cfg: Config, params: PyTree, workdir: Path) -> None:
+  """Writes WORKDIR/weights, in place of what this run wrote there before."""
+  new, final = workdir / "weights.new", workdir / "weights"
+  shutil.rmtree(new, ignore_errors=True)
+  licence = loader.attribution(cfg.data)
+  config = to_dict(dataclasses.replace(cfg, weights=""))
+  folder.save(new, params, config, licence)
+  shutil.rmtree(final, ignore_errors=True)
+  new.rename(final)
+  print(f"weights: {final}")
+
+
+if __name__ == "__main__":
+  cli.run(main)

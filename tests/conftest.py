@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What every test runs under: JAX on the CPU, a compilation cache, no skips."""
+
+import os
+import pathlib
+import subprocess
+import sys
+
+import jaxtyping
+import pytest
+from absl import flags
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+DEVICES = "LUMIERE_TEST_DEVICES"
+
+# JAX reads these when it is imported, here and in the processes tests start.
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault(
+  "JAX_COMPILATION_CACHE_DIR", str(ROOT / ".pytest_cache" / "jax")
+)
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
+
+# grain starts its worker processes only once the flags are parsed.
+flags.FLAGS.mark_as_parsed()
+
+# Shapes and types in signatures hold whenever a test calls the function.
+jaxtyping.install_import_hook("lumiere_jax", "beartype.beartype")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+  config.addinivalue_line(
+    "markers",
+    "devices(n): runs in a process of its own that simulates n CPU devices; "
+    "for the whole suite they would cost a third of its speed",
+  )
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+  """Runs a test marked `devices(n)` in a process with n devices."""
+  marker = pyfuncitem.get_closest_marker("devices")
+  if marker is None or DEVICES in os.environ:
+    return None
+  num = str(marker.args[0])
+  xla_flags = os.environ.get("XLA_FLAGS", "")
+  xla_flags += f" --xla_force_host_platform_device_count={num}"
+  command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+  result = subprocess.run(
+    [*command, "-m", "", pyfuncitem.nodeid],
+    cwd=ROOT,
+    env=os.environ | {DEVICES: num, "XLA_FLAGS": xla_flags},
+    capture_output=True,
+    text=True,
+    timeout=900,
+  )
+  if result.returncode:
+    pytest.fail(result.stdout + result.stderr, pytrace=False)
+  return True
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo):
+  """In CI, a test skipped for anything but want of an accelerator fails."""
+  report = yield
+  return refuse_skip(report)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(collector: pytest.Collector):
+  """The same for a module that is skipped as a whole."""
+  report = yield
+  return refuse_skip(report)
+
+
+def refuse_skip(
+  report: pytest.TestReport | pytest.CollectReport,
+) -> pytest.TestReport | pytest.CollectReport:
+  """Turns a skip into a failure where CI allows none."""
+  if "CI" in os.environ and report.skipped and not hasattr(report, "wasxfail"):
+    reason = str(report.longrepr[-1])
+    if "accelerator" not in reason:
+      report.outcome = "failed"
+      report.longrepr = f"{report.nodeid}: no skip is allowed here: {reason}"
+  return report

@@ -1,0 +1,155 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Guidance and thresholding: calls, algebra, ranges."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from lumiere_jax.config import SamplerConfig, ScheduleConfig
+from lumiere_jax.diffusion.guidance import guided, thresholded
+from lumiere_jax.diffusion.prediction import Prediction, from_output, target
+from lumiere_jax.diffusion.schedule import make_schedule
+
+SCHEDULE = make_schedule(ScheduleConfig())
+X = jax.random.normal(jax.random.key(0), (2, 3, 4, 4, 3))
+T = jnp.array([300.0, 800.0])
+COND = {"text": jnp.array([[[1.0]], [[2.0]]]), "mask": jnp.ones((2, 1), bool)}
+EMPTY = {"text": jnp.zeros((1, 1, 1)), "mask": jnp.zeros((1, 1), bool)}
+
+
+class Network:
+  """x + text and, if learned, the text; counts its calls and their batch."""
+
+  def __init__(self, learned=False, dtype=jnp.float32):
+    self.batches = []
+    self.learned, self.dtype = learned, dtype
+
+  def __call__(self, x, t, cond):
+    assert t.shape == cond["mask"].shape[:1] == x.shape[:1]
+    self.batches.append(len(x))
+    text = jnp.broadcast_to(cond["text"].reshape(-1, 1, 1, 1, 1), x.shape)
+    out = x * (1 + t.reshape(text[..., :1, :1, :1, :1].shape) / 1000) + text
+    out = jnp.concatenate([out, text], -1) if self.learned else out
+    return out.astype(self.dtype)
+
+
+def test_scale_1_is_one_call_on_the_single_batch():
+  network = Network()
+  output = guided(network, COND, EMPTY, 1.0)(X, T)
+  assert network.batches == [2]
+  np.testing.assert_array_equal(output, Network()(X, T, COND))
+
+
+@pytest.mark.parametrize("scale", [0.0, 4.0])
+def test_other_scales_are_one_call_on_the_double_batch(scale):
+  network = Network()
+  output = guided(network, COND, EMPTY, scale)(X, T)
+  assert network.batches == [4]
+  positive = Network()(X, T, COND)
+  negative = positive - COND["text"].reshape(2, 1, 1, 1, 1)
+  np.testing.assert_allclose(
+    output, negative + scale * (positive - negative), rtol=1e-5, atol=1e-5
+  )
+
+
+def test_learned_variance_is_the_conditional_one():
+  output = guided(Network(learned=True), COND, EMPTY, 5.0)(X, T)
+  assert output.shape[-1] == 6
+  np.testing.assert_array_equal(output[0, ..., 3:], 1.0)
+  np.testing.assert_array_equal(output[1, ..., 3:], 2.0)
+
+
+def test_guidance_is_the_same_for_every_kind_of_prediction():
+  clips = [jax.random.normal(jax.random.key(k), X.shape) for k in (1, 2)]
+  results = {}
+  for kind in ("eps", "x0", "v"):
+
+    def network(x, t, cond, kind=kind):
+      x0 = jnp.where(cond.reshape(-1, 1, 1, 1, 1), *clips_of(x))
+      eps = from_output(x0, x, t, SCHEDULE, "x0", False).eps
+      return target(x0, eps, t, SCHEDULE, kind)
+
+    def clips_of(x):
+      return [jnp.repeat(c, len(x) // 2, axis=0) for c in clips]
+
+    output = guided(
+      network, jnp.ones((2, 1), bool), jnp.zeros((1, 1), bool), 3.0
+    )
+    results[kind] = from_output(output(X, T), X, T, SCHEDULE, kind, False).x0
+  expected = clips[1] + 3.0 * (clips[0] - clips[1])
+  for result in results.values():
+    np.testing.assert_allclose(result, expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("phi", [0.7, 1.0])
+def test_rescale_takes_the_conditional_deviation_per_sample(phi):
+  def network(x, t, cond):
+    return x * cond.reshape(-1, 1, 1, 1, 1)
+
+  cond, empty = jnp.array([[1.5], [2.0]]), jnp.array([[0.5]])
+  plain = guided(network, cond, empty, 4.0)(X, T)
+  rescaled = guided(network, cond, empty, 4.0, rescale=phi)(X, T)
+  # uncond + 4 (cond - uncond) = 4.5 X and 6.5 X.
+  factor = phi * np.array([1.5 / 4.5, 2.0 / 6.5]) + (1 - phi)
+  np.testing.assert_allclose(
+    rescaled, plain * factor.reshape(2, 1, 1, 1, 1), rtol=1e-5
+  )
+
+
+def test_half_precision_outputs_are_combined_in_float32():
+  network = Network(dtype=jnp.bfloat16)
+  output = guided(network, COND, EMPTY, 3.0)(X, T)
+  assert output.dtype == jnp.float32
+  positive = Network(dtype=jnp.bfloat16)(X, T, COND).astype(jnp.float32)
+  nothing = {"text": 0 * COND["text"], "mask": COND["mask"]}
+  negative = Network(dtype=jnp.bfloat16)(X, T, nothing).astype(jnp.float32)
+  np.testing.assert_array_equal(output, negative + 3 * (positive - negative))
+
+
+def threshold(x0, **options):
+  cfg = SamplerConfig(**options)
+  variance = jnp.full_like(x0, 0.5)
+  denoise = thresholded(
+    lambda x, t: Prediction(x0, jnp.zeros_like(x0), variance), SCHEDULE, cfg
+  )
+  prediction = denoise(X, T)
+  np.testing.assert_array_equal(prediction.variance, variance)
+  # Whatever x0 has become, x0 and eps still make up x_t.
+  again = SCHEDULE.add_noise(prediction.x0, prediction.eps, T)
+  np.testing.assert_allclose(again, X, atol=1e-5)
+  return prediction.x0
+
+
+def test_static_thresholding_clips():
+  np.testing.assert_array_equal(
+    threshold(2 * X, threshold="static"), np.clip(2 * X, -1, 1)
+  )
+
+
+def test_dynamic_thresholding_uses_each_clips_quantile():
+  x0 = X * jnp.array([0.1, 0.5]).reshape(2, 1, 1, 1, 1)
+  result = threshold(
+    x0, threshold="dynamic", threshold_quantile=0.9, threshold_max=1e6
+  )
+  np.testing.assert_array_equal(result[0], x0[0])  # within [-1, 1]: s = 1
+  wide = 8 * x0
+  result = threshold(
+    wide, threshold="dynamic", threshold_quantile=0.9, threshold_max=1e6
+  )
+  for sample, clip in zip(result, wide, strict=True):
+    s = max(np.quantile(np.abs(clip), 0.9), 1.0)
+    np.testing.assert_allclose(sample, np.clip(clip, -s, s) / s, rtol=1e-6)
+  assert np.quantile(np.abs(wide[1]), 0.9) > 1.5
+  limited = threshold(
+    wide, threshold="dynamic", threshold_quantile=0.9, threshold_max=1.5
+  )
+  np.testing.assert_allclose(
+    limited[1], np.clip(wide[1], -1.5, 1.5) / 1.5, rtol=1e-6
+  )
+
+
+def test_no_thresholding_is_no_wrapper():
+  denoise = lambda x, t: Prediction(x, x)  # noqa: E731
+  cfg = SamplerConfig(threshold="none")
+  assert thresholded(denoise, SCHEDULE, cfg) is denoise

