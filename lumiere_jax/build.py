@@ -146,6 +146,11 @@ def generator(
   if task not in TASKS:
     raise UserError(f"unknown task {task!r}{nearest(task, TASKS)}")
   model, data = cfg.model, cfg.data
+  if task != "text_to_image" and model.temporal is None:
+    raise UserError(
+      f"task {task!r} needs a model of clips; {cfg.weights or cfg.name!r} is "
+      "one of images, for task 'text_to_image'"
+    )
   shape: tuple[int, ...] = (data.size_px, data.size_px, 3)
   if task == "text_to_image":
     model = dataclasses.replace(model, temporal=None)

@@ -1,0 +1,254 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command line and the library, on a network of random weights."""
+
+import json
+import subprocess
+import sys
+
+import av
+import numpy as np
+import pytest
+from PIL import Image
+
+from lumiere_jax import Lumiere, build, cli, sample, train
+from lumiere_jax.config import from_dict, to_dict
+from lumiere_jax.errors import UserError
+from lumiere_jax.weights import folder
+from tests.models.nets import randomised
+from tests.text.hash_encoder import HashTextEncoder
+
+CONFIG = {
+  "name": "toy",
+  "model": {
+    "block_out_channels": (8, 16),
+    "attention": (False, True),
+    "attention_head_dim": 8,
+    "cross_attention_dim": 32,
+    "encoder_hid_dim": 8,
+    "addition_embed_heads": 2,
+    "norm_num_groups": 4,
+    "temporal": {"attention_head_dim": 8},
+  },
+  "data": {"num_frames": 80, "size_px": 8},
+  "train": {"stage": "video"},
+  "sampler": {"name": "ddpm", "steps": 3, "guidance": 2.0},
+}
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+  """A weights folder of the toy network."""
+  path = tmp_path_factory.mktemp("toy") / "weights"
+  config = from_dict(CONFIG)
+  folder.save(
+    path, randomised(config.model), to_dict(config), "licence", dtype="float16"
+  )
+  return path
+
+
+@pytest.fixture(autouse=True)
+def encoder(monkeypatch):
+  def load(cfg):
+    return HashTextEncoder(
+      max_tokens=cfg.text.max_tokens, width=cfg.model.encoder_hid_dim
+    )
+
+  monkeypatch.setattr(build, "text_encoder", load)
+  monkeypatch.setattr(cli, "enable_compilation_cache", lambda: None)
+
+
+@pytest.fixture(scope="module")
+def shared():
+  """Compiled models, so that each is compiled for one test only."""
+  return {}
+
+
+@pytest.fixture
+def model(weights, shared):
+  if "model" not in shared:
+    shared["model"] = Lumiere.load(str(weights))
+  return shared["model"]
+
+
+@pytest.fixture
+def run(weights, monkeypatch, model):
+  """Runs the sampling program; loading weights gives the compiled model."""
+
+  def from_config(config):
+    other = to_dict(config)["sampler"] != to_dict(model.config)["sampler"]
+    if other or config.data != model.config.data:
+      return Lumiere(config, model._params, model.info)
+    return model
+
+  monkeypatch.setattr(Lumiere, "from_config", from_config)
+
+  def program(out, *args):
+    sample.main([f"--weights={weights}", f"--out={out}", *args])
+    return sorted(path.name for path in out.iterdir())
+
+  return program
+
+
+def test_a_clip_and_all_that_belongs_to_it(run, tmp_path, capsys):
+  prompt = "--prompt=A ghost, spinning!"
+  names = run(tmp_path, prompt, "--seed=3", "--raw")
+  stem = "a-ghost-spinning-0"
+  ends = [".json", ".mp4", ".npy", ".png", ".webp"]
+  assert names == [stem + end for end in ends]
+  printed = capsys.readouterr().out
+  assert all(str(tmp_path / name) in printed for name in names)
+
+  clip = np.load(tmp_path / f"{stem}.npy")
+  assert clip.shape == (80, 8, 8, 3) and clip.dtype == np.uint8
+  with av.open(str(tmp_path / f"{stem}.mp4")) as container:
+    stream = container.streams.video[0]
+    assert stream.codec_context.name == "h264"
+    assert stream.average_rate == 16
+    assert float(stream.duration * stream.time_base) == 5.0
+    assert sum(1 for _ in container.decode(stream)) == 80
+  with Image.open(tmp_path / f"{stem}.webp") as webp:
+    assert webp.n_frames == 80
+    np.testing.assert_array_equal(np.asarray(webp.convert("RGB")), clip[0])
+
+  sidecar = json.loads((tmp_path / f"{stem}.json").read_text())
+  assert sidecar["prompt"] == "A ghost, spinning!"
+  assert sidecar["seed"] == 3
+  assert from_dict(sidecar["config"]).sampler.steps == 3
+  assert set(sidecar["timings"]) == {
+    "load_seconds",
+    "compile_seconds",
+    "run_seconds",
+  }
+  assert sidecar["versions"]["jax"]
+
+
+def test_replay_makes_the_same_clip_beside_the_first(run, tmp_path):
+  run(tmp_path, "--prompt=a frog", "--negative_prompt=red", "--raw")
+  names = run(tmp_path, f"--replay={tmp_path / 'a-frog-0.json'}")
+  assert "a-frog-0-1.npy" in names
+  first, again = (
+    np.load(tmp_path / f"a-frog-0{end}.npy") for end in ("", "-1")
+  )
+  np.testing.assert_array_equal(first, again)
+
+
+def test_images(run, tmp_path):
+  prompts = tmp_path / "prompts.txt"
+  prompts.write_text("a cat\n\na dog\n")
+  out = tmp_path / "out"
+  out.mkdir()
+  names = run(out, "--task=text_to_image", f"--prompts={prompts}")
+  assert names == ["a-cat-0.json", "a-cat-0.png", "a-dog-0.json", "a-dog-0.png"]
+  with Image.open(out / "a-cat-0.png") as image:
+    assert image.size == (8, 8)
+
+
+def test_a_clip_does_not_depend_on_what_is_made_beside_it(model):
+  alone = model.generate(["a frog"], seed=5)
+  both = model.generate(["a cat", "a frog"], seed=5, num_samples=2)
+  assert alone.shape == (1, 80, 8, 8, 3) and both.shape[0] == 4
+  np.testing.assert_array_equal(alone[0], both[2])
+  assert (both[2] != both[3]).any() and (both[0] != both[2]).any()
+  other = model.generate(["a frog"], seed=6)
+  assert (alone != other).any()
+
+
+def test_batches_give_the_same_clips(model):
+  one = model.generate(["a cat", "a frog", "a dog"], seed=1)
+  two = model.generate(["a cat", "a frog", "a dog"], seed=1, batch_size=2)
+  assert one.shape == two.shape
+  # Other batch sizes round differently: at most one grey level.
+  assert np.abs(one.astype(int) - two.astype(int)).max() <= 1
+
+
+def test_second_request_does_not_recompile(model):
+  model.generate(["a cat"])
+  generator = model.generator("text_to_video")
+  before = generator._advance._cache_size()
+  model.generate(["something else entirely"], seed=9, negative_prompt="blue")
+  assert generator._advance._cache_size() == before
+
+
+def test_step_by_step_is_the_same_program_and_clip(model):
+  from lumiere_jax.inference.prompt import Request
+
+  steps = []
+  batch = [Request("a cat", 0)]
+  whole = model.run(batch, seed=0)
+  stepwise = model.run(batch, seed=0, on_step=lambda: steps.append(1))
+  np.testing.assert_array_equal(whole, stepwise)
+  assert len(steps) == 3
+
+
+@pytest.mark.parametrize(
+  ("args", "message"),
+  [
+    ([], "no prompt"),
+    (["--prompt= "], "is empty"),
+    (["--prompts=missing.txt"], "cannot read prompts file 'missing.txt'"),
+    (["--prompt=a", "--task=fly"], "unknown --task='fly'.*text_to_image"),
+    (["--prompt=a", "--sampler=dimm"], "did you mean 'ddim'"),
+    (["--prompt=a", "--steps=0"], "sampler.steps=0"),
+    (["--prompt=a", "--steps=x"], "steps"),
+    (["--prompt=a", "--num_samples=0"], "num_samples=0"),
+    (["--prompt=a", "--seed=-1"], "--seed=-1"),
+    (["--prompt=a", "--config.data.num_frames=81"], "num_frames=81.*multiple"),
+    (["--prompt=a", "--config.sampler.stepz=3"], "did you mean 'steps'"),
+    (["--prompt=a", "--frobnicate"], "unknown argument '--frobnicate'"),
+    (["--prompt=a", "--config=configs/none.py"], "no config file"),
+    (["--prompt=a", "--weights=nowhere"], "no weights in 'nowhere'"),
+    (["--replay=nothing.json"], "cannot replay 'nothing.json'"),
+  ],
+)
+def test_mistakes_are_one_line_and_write_nothing(
+  weights, tmp_path, args, message
+):
+  out = tmp_path / "out"
+  with pytest.raises(UserError, match=message) as error:
+    sample.main([f"--weights={weights}", f"--out={out}", *args])
+  assert "\n" not in str(error.value)
+  assert not out.exists() or not list(out.iterdir())
+
+
+@pytest.mark.parametrize("program", ["sample", "train", "evaluate"])
+def test_a_mistake_has_no_traceback(program, tmp_path):
+  result = subprocess.run(
+    [
+      sys.executable,
+      "-m",
+      f"lumiere_jax.{program}",
+      "--config=configs/no.py",
+      "--prompt=a",
+      "--out=o",
+      f"--workdir={tmp_path}",
+    ],
+    capture_output=True,
+    text=True,
+    timeout=120,
+  )
+  assert result.returncode == 2
+  lines = result.stderr.strip().splitlines()
+  assert len(lines) == 1 and lines[0].startswith("error: "), result.stderr
+
+
+def test_dry_run_of_training_tells_everything(capsys):
+  train.main(["--config=configs/demo_t2v.py", "--dry_run"])
+  printed = capsys.readouterr().out
+  assert '"stage": "video"' in printed
+  for line in printed.splitlines():
+    if line.startswith(("train ", "frozen ")):
+      assert line.startswith("train ") == ("temporal_" in line), line
+  assert "pixels (4, 80, 32, 32, 3) uint8" in printed
+
+
+def test_image_weights_make_no_clips(tmp_path, model):
+  config = from_dict(
+    {
+      **CONFIG,
+      "model": {**CONFIG["model"], "temporal": None},
+      "train": {"stage": "image"},
+    }
+  )
+  image_model = Lumiere(config, {}, model.info)
+  with pytest.raises(UserError, match="text_to_image"):
+    image_model.generate(["a cat"])
