@@ -37,6 +37,7 @@ def get_config() -> ml_collections.ConfigDict:
         warmup_steps=100,
         ema_decay=0.995,
         init_from="runs/t2i/weights",
+        weights_dtype="float16",
         log_every=25,
         checkpoint_every=100,
       ),

@@ -30,6 +30,7 @@ MAY_CHANGE = (
   "train.keep_checkpoints",
   "train.sample_every",
   "train.sample_prompts",
+  "train.weights_dtype",
 )
 
 

@@ -149,7 +149,7 @@ def write_weights(cfg: Config, params: PyTree, workdir: Path) -> None:
   shutil.rmtree(new, ignore_errors=True)
   licence = loader.attribution(cfg.data)
   config = to_dict(dataclasses.replace(cfg, weights=""))
-  folder.save(new, params, config, licence)
+  folder.save(new, params, config, licence, dtype=cfg.train.weights_dtype)
   shutil.rmtree(final, ignore_errors=True)
   new.rename(final)
   print(f"weights: {final}")

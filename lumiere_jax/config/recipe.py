@@ -88,6 +88,7 @@ class TrainConfig:
     ema_decay: decay of the average that is shipped; warmed up by step count.
     caption_dropout: share of examples that see the empty caption.
     init_from: weights folder to start from ("" starts at random).
+    weights_dtype: type of the weights that are written at the end.
     seed: of parameters, noise and data order.
     log_every: steps between lines of metrics.
     checkpoint_every: steps between checkpoints.
@@ -110,6 +111,7 @@ class TrainConfig:
   ema_decay: float = 0.999
   caption_dropout: float = 0.1
   init_from: str = ""
+  weights_dtype: str = "float32"
   seed: int = 0
   log_every: int = 50
   checkpoint_every: int = 500
@@ -119,6 +121,11 @@ class TrainConfig:
 
   def __post_init__(self):
     choice(self.stage, ("image", "video"), "train.stage")
+    choice(
+      self.weights_dtype,
+      ("float32", "float16", "bfloat16"),
+      "train.weights_dtype",
+    )
     for name in (
       "steps",
       "batch_size",
