@@ -37,6 +37,13 @@ def get_config() -> ml_collections.ConfigDict:
         ema_decay=0.998,
         log_every=50,
         checkpoint_every=500,
+        sample_every=500,
+        sample_prompts=(
+          "a dolphin on a yellow background",
+          "a ghost on a red background",
+          "a rocket on a green background",
+          "a panda on a blue background",
+        ),
       ),
     )
   )

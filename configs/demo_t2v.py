@@ -40,6 +40,11 @@ def get_config() -> ml_collections.ConfigDict:
         weights_dtype="float16",
         log_every=25,
         checkpoint_every=100,
+        sample_every=200,
+        sample_prompts=(
+          "a dolphin jumping on a yellow background",
+          "a ghost sliding to the left on a red background",
+        ),
       ),
     )
   )

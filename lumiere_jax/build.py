@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from tqdm import tqdm
 
 from lumiere_jax import media, trees
 from lumiere_jax.config import Config, SamplerConfig, UNetConfig
@@ -183,7 +184,9 @@ class TextBatches:
 
 def train_batches(cfg: Config, encoder: TextEncoder) -> TextBatches:
   """Endless batches of this process's share, all captions encoded at once."""
-  encoder.encode(loader.captions(cfg.data))
+  captions = loader.captions(cfg.data)
+  for start in tqdm(range(0, len(captions), 512), "captions", disable=None):
+    encoder.encode(captions[start : start + 512])
   batches = loader.make_loader(
     cfg.data,
     stage=cfg.train.stage,

@@ -85,9 +85,9 @@ def fit(cfg: Config, workdir: Path, *, allow_changes: bool = False) -> None:
   print(
     f"{cfg.name}: {trees.count(params):,} parameters train, "
     f"{trees.count(frozen):,} are frozen; {jax.device_count()} x "
-    f"{jax.devices()[0].device_kind}"
+    f"{jax.devices()[0].device_kind}",
+    flush=True,
   )
-  print("encoding captions", flush=True)
   batches = build.train_batches(cfg, encoder)
 
   tx, schedule = make_optimizer(cfg.train)
