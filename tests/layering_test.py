@@ -57,6 +57,7 @@ ORDER = {
     "norm",
     "embed",
     "attention",
+    "conv",
     "resnet",
     "temporal",
   ),

