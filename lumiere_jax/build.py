@@ -200,7 +200,7 @@ def train_batches(cfg: Config, encoder: TextEncoder) -> TextBatches:
 
 def loss_fn(cfg: Config, encoder: TextEncoder) -> LossFn:
   """The diffusion loss of each example, with captions dropped at random."""
-  network = STUNet(cfg.model, train=cfg.model.dropout > 0)
+  network = STUNet(cfg.model)
   schedule = make_schedule(cfg.diffusion.schedule)
   empty_text, empty_mask = encoder.empty
 
@@ -216,8 +216,9 @@ def loss_fn(cfg: Config, encoder: TextEncoder) -> LossFn:
     text = text.astype(jnp.float32)
 
     def output(x, t):
-      rngs = {"dropout": dropout_keys[0]} if network.train else None
-      return network.apply({"params": params}, x, t, text, mask, rngs=rngs)
+      return network.apply(
+        {"params": params}, x, t, text, mask, dropout_keys=dropout_keys
+      )
 
     x0 = media.to_float(batch["pixels"])
     return diffusion_loss(output, x0, noise_keys, schedule, cfg.diffusion)

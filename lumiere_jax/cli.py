@@ -2,9 +2,11 @@
 """What all command lines share: configs, caches and how errors are shown."""
 
 import argparse
+import ctypes
 import importlib.util
 import os
 import sys
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,7 @@ def run(main: Callable[[Sequence[str]], None]) -> None:
 
   # Grain's worker processes read absl flags, which nothing here defines.
   flags.FLAGS.mark_as_parsed()
+  warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
   try:
     main(sys.argv[1:])
   except UserError as error:
@@ -86,16 +89,6 @@ def read_config(path: str) -> dict[str, Any]:
     ) from error
 
 
-def overlay(base: Mapping[str, Any], top: Mapping[str, Any]) -> dict[str, Any]:
-  """Returns nested `base` with the fields of `top` in place of its own."""
-  result = dict(base)
-  for name, value in top.items():
-    if isinstance(value, Mapping) and isinstance(result.get(name), Mapping):
-      value = overlay(result[name], value)
-    result[name] = value
-  return result
-
-
 def resolve(values: Mapping[str, Any], overrides: Mapping[str, str]) -> Config:
   """Builds the configuration of nested values and overrides given as text.
 
@@ -123,3 +116,21 @@ def enable_compilation_cache() -> None:
   # Small programs take most of the start's time together: keep them all.
   jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
   jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+
+def keep_freed_memory() -> bool:
+  """Makes this process keep freed memory for its own next allocation.
+
+  A train step on a CPU allocates gigabytes and frees them; by default glibc
+  hands them back to the kernel and the next step spends a quarter of its time
+  on getting them again, zeroed, page by page.
+
+  Returns:
+    Whether the C library has these settings (glibc's `mallopt`).
+  """
+  mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+  if mallopt is None:
+    return False
+  trim_threshold, mmap_max, arena_max = -1, -4, -8  # Of glibc's malloc.h.
+  settings = {trim_threshold: -1, mmap_max: 0, arena_max: 1}
+  return all([mallopt(name, value) for name, value in settings.items()])

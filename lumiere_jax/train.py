@@ -50,6 +50,7 @@ def main(argv: Sequence[str]) -> None:
   if not args.workdir:
     parser.error("--workdir is needed to train")
   cli.enable_compilation_cache()
+  cli.keep_freed_memory()
   fit(cfg, Path(args.workdir), allow_changes=args.allow_changes)
 
 

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from lumiere_jax.config import UNetConfig
 from lumiere_jax.nn.activation import activation
 from lumiere_jax.nn.attention import TextImageAttention
-from lumiere_jax.nn.conv import Conv3x3
+from lumiere_jax.nn.conv import Conv
 from lumiere_jax.nn.embed import TextEmbedding, TimestepEmbedding
 from lumiere_jax.nn.norm import group_norm
 from lumiere_jax.nn.precision import types
@@ -32,7 +32,7 @@ from lumiere_jax.nn.temporal import (
   TemporalDownsample,
   TemporalUpsample,
 )
-from lumiere_jax.shapes import Array, Bool, Float
+from lumiere_jax.shapes import Array, Bool, Float, Key
 
 
 class Condition(NamedTuple):
@@ -43,12 +43,14 @@ class Condition(NamedTuple):
     temporal_emb: the same for inflation blocks, or None if they get none.
     text: (b, s, d) projected text features.
     mask: (b, s) true where a token is real, or None.
+    dropout_keys: (b,) typed keys, or None for no dropout.
   """
 
   emb: jax.Array
   temporal_emb: jax.Array | None
   text: jax.Array
   mask: jax.Array | None
+  dropout_keys: jax.Array | None = None
 
 
 def is_temporal(path: str) -> bool:
@@ -61,11 +63,9 @@ class STUNet(nn.Module):
 
   Attributes:
     cfg: shape of the network.
-    train: whether dropout acts (needs a "dropout" rng).
   """
 
   cfg: UNetConfig
-  train: bool = False
 
   @nn.compact
   def __call__(
@@ -75,6 +75,7 @@ class STUNet(nn.Module):
     text: Float[Array, "b s d"],
     mask: Bool[Array, "b s"] | None = None,
     noise_level: Float[Array, " b"] | None = None,
+    dropout_keys: Key | None = None,
   ) -> Float[Array, "b *t h w out"]:
     """Runs the network.
 
@@ -85,6 +86,7 @@ class STUNet(nn.Module):
       text: features of the text encoder.
       mask: true where a token is real.
       noise_level: augmentation timestep, if cfg.class_embed_type has one.
+      dropout_keys: a key for each example's dropout; without them, none.
 
     Returns:
       The prediction in fp32, cfg.out_channels wide.
@@ -95,32 +97,31 @@ class STUNet(nn.Module):
     cfg = self.cfg
     self._check(x)
     cond = self._condition(t, text, mask, noise_level)
+    cond = cond._replace(dropout_keys=dropout_keys)
     width = cfg.block_out_channels
 
     h = space_to_depth(x, cfg.patch_size).astype(jnp.dtype(cfg.dtype))
-    h = Conv3x3(cfg, width[0], name="conv_in")(h)
+    h = Conv(cfg, width[0], name="conv_in")(h)
 
     down, middle, up = DownBlock, MidBlock, UpBlock
     if cfg.remat:
       down, middle, up = nn.remat(down), nn.remat(middle), nn.remat(up)
     skips = [h]
     for level in range(cfg.num_levels):
-      block = down(cfg, level, self.train, name=f"down_{level}")
+      block = down(cfg, level, name=f"down_{level}")
       h, outputs = block(h, cond)
       skips += outputs
-    h = middle(cfg, self.train, name="mid")(h, cond)
+    h = middle(cfg, name="mid")(h, cond)
     for level in reversed(range(cfg.num_levels)):
       count = cfg.layers[level] + 1
       skips, used = skips[:-count], skips[-count:]
-      h = up(cfg, level, self.train, name=f"up_{level}")(h, used, cond)
+      h = up(cfg, level, name=f"up_{level}")(h, used, cond)
 
     h = activation(cfg.act_fn)(group_norm(cfg, "norm_out")(h))
-    h = nn.Conv(
+    h = Conv(
+      cfg,
       cfg.out_channels * cfg.patch_size**2,
-      (3, 3),
-      dtype=jnp.float32,
-      param_dtype=jnp.dtype(cfg.param_dtype),
-      precision=jax.lax.Precision.HIGHEST,
+      exact=True,
       kernel_init=nn.initializers.zeros,
       name="conv_out",
     )(h)
@@ -203,7 +204,6 @@ class DownBlock(nn.Module):
 
   cfg: UNetConfig
   level: int
-  train: bool
 
   @nn.compact
   def __call__(
@@ -213,15 +213,15 @@ class DownBlock(nn.Module):
     width, scale = cfg.block_out_channels[level], cfg.resnet_out_scale_factor
     outputs = []
     for i in range(cfg.layers[level]):
-      h = ResnetBlock(
-        cfg, width, self.train, out_scale=scale, name=f"resnet_{i}"
-      )(h, cond.emb)
+      h = ResnetBlock(cfg, width, out_scale=scale, name=f"resnet_{i}")(
+        h, cond.emb, cond.dropout_keys
+      )
       h = _attend(cfg, level, i, h, cond)
       h = _inflate(cfg, level, i, h, cond)
       outputs.append(h)
     if level < cfg.num_levels - 1:
-      h = ResnetBlock(cfg, width, self.train, "down", scale, name="downsample")(
-        h, cond.emb
+      h = ResnetBlock(cfg, width, "down", scale, name="downsample")(
+        h, cond.emb, cond.dropout_keys
       )
       if cfg.temporal is not None and cfg.temporal.resample:
         h = TemporalDownsample(cfg, name="temporal_downsample")(h)
@@ -233,7 +233,6 @@ class MidBlock(nn.Module):
   """The middle, at the coarsest level: residual, attention, residual."""
 
   cfg: UNetConfig
-  train: bool
 
   @nn.compact
   def __call__(self, h: jax.Array, cond: Condition) -> jax.Array:
@@ -241,9 +240,9 @@ class MidBlock(nn.Module):
     level = cfg.num_levels - 1
     width, scale = cfg.block_out_channels[level], cfg.mid_block_scale_factor
     for i in range(2):
-      h = ResnetBlock(
-        cfg, width, self.train, out_scale=scale, name=f"resnet_{i}"
-      )(h, cond.emb)
+      h = ResnetBlock(cfg, width, out_scale=scale, name=f"resnet_{i}")(
+        h, cond.emb, cond.dropout_keys
+      )
       if i == 0:
         h = TextImageAttention(
           cfg, cfg.mid_block_only_cross_attention, name="attention_0"
@@ -257,7 +256,6 @@ class UpBlock(nn.Module):
 
   cfg: UNetConfig
   level: int
-  train: bool
 
   @nn.compact
   def __call__(
@@ -267,14 +265,14 @@ class UpBlock(nn.Module):
     width, scale = cfg.block_out_channels[level], cfg.resnet_out_scale_factor
     for i in range(cfg.layers[level] + 1):
       h = jnp.concatenate([h, skips[-1 - i]], axis=-1)
-      h = ResnetBlock(
-        cfg, width, self.train, out_scale=scale, name=f"resnet_{i}"
-      )(h, cond.emb)
+      h = ResnetBlock(cfg, width, out_scale=scale, name=f"resnet_{i}")(
+        h, cond.emb, cond.dropout_keys
+      )
       h = _attend(cfg, level, i, h, cond)
       h = _inflate(cfg, level, i, h, cond)
     if level > 0:
-      h = ResnetBlock(cfg, width, self.train, "up", scale, name="upsample")(
-        h, cond.emb
+      h = ResnetBlock(cfg, width, "up", scale, name="upsample")(
+        h, cond.emb, cond.dropout_keys
       )
       if cfg.temporal is not None and cfg.temporal.resample:
         h = TemporalUpsample(cfg, name="temporal_upsample")(h)

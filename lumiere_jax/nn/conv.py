@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""3 x 3 convolution whose weight gradient is fast on CPUs too."""
+"""2-D convolution whose gradients are fast on CPUs too."""
+
+import functools
+from typing import Literal
 
 import flax.linen as nn
 import jax
@@ -15,60 +18,97 @@ from lumiere_jax.shapes import Array, Float
 _PIECE = 8
 
 
-class Conv3x3(nn.Module):
-  """2-D convolution, 3 x 3, zero-padded; frames are a batch to it.
+class Conv(nn.Module):
+  """2-D convolution, zero-padded; frames are a batch to it.
+
+  Parameters are those of `nn.Conv` of the same size.
 
   Attributes:
     cfg: the network's configuration.
     channels: width of the result.
-    kernel_init: initializer of the (3, 3, c, channels) kernel.
+    size: 3 for 3 x 3 pixels, 1 for pixel by pixel.
+    exact: computes in fp32, multiplications too, whatever `cfg.dtype`.
+    kernel_init: initializer of the (size, size, c, channels) kernel.
   """
 
   cfg: UNetConfig
   channels: int
+  size: Literal[1, 3] = 3
+  exact: bool = False
   kernel_init: nn.initializers.Initializer = nn.initializers.lecun_normal()
 
   @nn.compact
   def __call__(self, x: Float[Array, "*b h w c"]) -> Float[Array, "*b h w d"]:
     dtype, param_dtype = types(self.cfg).values()
-    shape = (3, 3, x.shape[-1], self.channels)
+    dtype = jnp.dtype(jnp.float32) if self.exact else dtype
+    precision = lax.Precision.HIGHEST if self.exact else None
+    shape = (self.size, self.size, x.shape[-1], self.channels)
     kernel = self.param("kernel", self.kernel_init, shape, param_dtype)
     bias = self.param(
       "bias", nn.initializers.zeros, (self.channels,), param_dtype
     )
-    images = x.reshape(-1, *x.shape[-3:]).astype(dtype)
-    y = conv3x3(images, kernel.astype(dtype)) + bias.astype(dtype)
-    return y.reshape(*x.shape[:-1], self.channels)
+    x, kernel, bias = (a.astype(dtype) for a in (x, kernel, bias))
+    if self.size == 1:
+      # As a convolution, its weight gradient is slow on CPUs, and XLA fuses
+      # its input gradient with the norm's before it, which is ten times slower.
+      pixels = x.reshape(-1, x.shape[-1])
+      y = jnp.dot(pixels, kernel[0, 0], precision=precision)
+    else:
+      y = conv3x3(x.reshape(-1, *x.shape[-3:]), kernel, precision)
+    return y.reshape(*x.shape[:-1], self.channels) + bias
 
 
-@jax.custom_vjp
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
 def conv3x3(
-  x: Float[Array, "b h w c"], kernel: Float[Array, "3 3 c d"]
+  x: Float[Array, "b h w c"],
+  kernel: Float[Array, "3 3 c d"],
+  precision: lax.Precision | None = None,
 ) -> Float[Array, "b h w d"]:
   """Zero-padded 3 x 3 convolution."""
+  return _convolve(x, kernel, precision)
+
+
+def _convolve(
+  x: Array, kernel: Array, precision: lax.Precision | None
+) -> Array:
   return lax.conv_general_dilated(
-    x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+    x,
+    kernel,
+    (1, 1),
+    "SAME",
+    dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    precision=precision,
   )
 
 
-def _forward(x: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
-  return conv3x3(x, kernel), (x, kernel)
+def _forward(
+  x: Array, kernel: Array, precision: lax.Precision | None
+) -> tuple[Array, tuple[Array, Array]]:
+  return conv3x3(x, kernel, precision), (x, kernel)
 
 
-def _backward(saved: tuple[Array, Array], dy: Array) -> tuple[Array, Array]:
+def _backward(
+  precision: lax.Precision | None, saved: tuple[Array, Array], dy: Array
+) -> tuple[Array, Array]:
   x, kernel = saved
   flipped = jnp.flip(kernel, (0, 1)).swapaxes(2, 3)
   weight_gradient = lax.platform_dependent(
-    x, dy, cpu=patch_weight_gradient, default=conv_weight_gradient
+    x,
+    dy,
+    cpu=functools.partial(patch_weight_gradient, precision=precision),
+    default=functools.partial(conv_weight_gradient, precision=precision),
   )
-  return conv3x3(dy, flipped), weight_gradient.astype(kernel.dtype)
+  dx = conv3x3(dy, flipped, precision)
+  return dx, weight_gradient.astype(kernel.dtype)
 
 
 conv3x3.defvjp(_forward, _backward)
 
 
 def conv_weight_gradient(
-  x: Float[Array, "b h w c"], dy: Float[Array, "b h w d"]
+  x: Float[Array, "b h w c"],
+  dy: Float[Array, "b h w d"],
+  precision: lax.Precision | None = None,
 ) -> Float[Array, "3 3 c d"]:
   """The weight gradient as XLA derives it: a convolution with a large window.
 
@@ -76,16 +116,15 @@ def conv_weight_gradient(
   """
   kernel = jax.ShapeDtypeStruct((3, 3, x.shape[-1], dy.shape[-1]), x.dtype)
   transposed = jax.linear_transpose(
-    lambda k: lax.conv_general_dilated(
-      x, k, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
-    ),
-    kernel,
+    lambda k: _convolve(x, k, precision), kernel
   )
-  return transposed(dy)[0]
+  return transposed(dy)[0].astype(jnp.float32)
 
 
 def patch_weight_gradient(
-  x: Float[Array, "b h w c"], dy: Float[Array, "b h w d"]
+  x: Float[Array, "b h w c"],
+  dy: Float[Array, "b h w d"],
+  precision: lax.Precision | None = None,
 ) -> Float[Array, "3 3 c d"]:
   """The same as a sum of patches' matmuls over pieces of the batch.
 
@@ -101,7 +140,9 @@ def patch_weight_gradient(
       [x[:, i : i + h, j : j + w] for i in range(3) for j in range(3)], axis=-1
     )
     patches = patches.reshape(-1, 9 * c)
-    product = patches.T @ dy.reshape(patches.shape[0], -1)
+    product = jnp.dot(
+      patches.T, dy.reshape(patches.shape[0], -1), precision=precision
+    )
     return total + product.astype(jnp.float32), None
 
   pieces = tuple(a.reshape(-1, piece, *a.shape[1:]) for a in (x, dy))

@@ -1,17 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """The spatial residual block of the text-to-image U-Net and its resampling."""
 
+import zlib
 from typing import Literal
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 
 from lumiere_jax.config import UNetConfig
 from lumiere_jax.nn.activation import activation
-from lumiere_jax.nn.conv import Conv3x3
+from lumiere_jax.nn.conv import Conv
 from lumiere_jax.nn.norm import group_norm
 from lumiere_jax.nn.precision import types
-from lumiere_jax.shapes import Array, Float
+from lumiere_jax.shapes import Array, Float, Key
 
 
 def upsample(x: Float[Array, "*b h w c"]) -> Float[Array, "*b h2 w2 c"]:
@@ -55,26 +57,39 @@ def per_frame(
   return emb.reshape(emb.shape[0], *(1,) * (x.ndim - 2), emb.shape[-1])
 
 
+def dropout(
+  x: Float[Array, " b *dims"], keys: Key, rate: float
+) -> Float[Array, " b *dims"]:
+  """Dropout whose draws are each example's own.
+
+  Flax's takes one key for the batch, so what an example loses would depend on
+  where in which split of the batch it stands.
+  """
+  keep = jax.vmap(lambda k: jax.random.bernoulli(k, 1 - rate, x.shape[1:]))
+  return jnp.where(keep(keys), x / (1 - rate), 0).astype(x.dtype)
+
+
 class ResnetBlock(nn.Module):
   """Norm, activation, conv, scale-shift by the embedding, conv, residual.
 
   Attributes:
     cfg: the network's configuration.
     channels: width of the result.
-    train: whether dropout acts.
     resample: "none", or spatial "up" or "down" by 2 inside the block.
     out_scale: the residual sum is divided by it.
   """
 
   cfg: UNetConfig
   channels: int
-  train: bool = False
   resample: Literal["none", "up", "down"] = "none"
   out_scale: float = 1.0
 
   @nn.compact
   def __call__(
-    self, x: Float[Array, "b *t h w c"], emb: Float[Array, "b d"]
+    self,
+    x: Float[Array, "b *t h w c"],
+    emb: Float[Array, "b d"],
+    dropout_keys: Key | None = None,
   ) -> Float[Array, "b *t h2 w2 c2"]:
     cfg = self.cfg
     act = activation(cfg.act_fn)
@@ -82,18 +97,24 @@ class ResnetBlock(nn.Module):
     resample = resample[self.resample]
 
     h = act(group_norm(cfg, "norm1")(x))
-    h = Conv3x3(cfg, self.channels, name="conv1")(resample(h))
+    h = Conv(cfg, self.channels, name="conv1")(resample(h))
     if not cfg.resnet_skip_time_act:
       emb = act(emb)
     emb = nn.Dense(2 * self.channels, name="time_proj", **types(cfg))(emb)
     scale, shift = jnp.split(per_frame(emb, h), 2, axis=-1)
     h = group_norm(cfg, "norm2")(h)
     h = act(h * (1 + scale) + shift)
-    h = nn.Dropout(cfg.dropout, deterministic=not self.train)(h)
+    if dropout_keys is not None and cfg.dropout > 0:
+      h = dropout(h, self._own_keys(dropout_keys), cfg.dropout)
     # Zero at the start, as in IF and ADM; imported weights replace it.
     zeros = nn.initializers.zeros
-    h = Conv3x3(cfg, self.channels, kernel_init=zeros, name="conv2")(h)
+    h = Conv(cfg, self.channels, kernel_init=zeros, name="conv2")(h)
     x = resample(x)
     if x.shape[-1] != self.channels:
-      x = nn.Conv(self.channels, (1, 1), name="shortcut", **types(cfg))(x)
+      x = Conv(cfg, self.channels, size=1, name="shortcut")(x)
     return (x + h) / self.out_scale
+
+  def _own_keys(self, keys: Key) -> Key:
+    """The examples' keys for this block; each block of a network has others."""
+    place = zlib.crc32("/".join(self.path).encode())
+    return jax.vmap(jax.random.fold_in, (0, None))(keys, place)

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from lumiere_jax.config import UNetConfig
 from lumiere_jax.nn.activation import activation
 from lumiere_jax.nn.attention import split_heads
-from lumiere_jax.nn.conv import Conv3x3
+from lumiere_jax.nn.conv import Conv
 from lumiere_jax.nn.embed import sinusoid
 from lumiere_jax.nn.norm import group_norm, layer_norm
 from lumiere_jax.nn.precision import softmax_fp32, types
@@ -138,7 +138,7 @@ class ConvInflation(nn.Module):
     cfg, c = self.cfg, x.shape[-1]
     act = activation(cfg.act_fn)
     h = act(group_norm(cfg, "norm1")(x))
-    h = Conv3x3(cfg, c, name="spatial")(h)
+    h = Conv(cfg, c, name="spatial")(h)
     h = group_norm(cfg, "norm2")(h)
     if emb is not None:
       emb = nn.Dense(2 * c, name="emb_proj", **types(cfg))(act(emb))

@@ -254,3 +254,28 @@ def test_wrong_inputs_are_named(shape, message):
       text,
       mask,
     )
+
+
+def test_dropout_is_each_examples_own():
+  """An example loses the same in any batch; blocks and keys differ."""
+  cfg = dataclasses.replace(IMAGE, dropout=0.5)
+  params, (x, t, text, mask) = randomised(cfg), inputs(cfg, 3)
+  keys = jax.random.split(jax.random.key(0), 3)
+
+  @jax.jit
+  def run(x, t, text, mask, keys):
+    net = STUNet(cfg)
+    return net.apply({"params": params}, x, t, text, mask, dropout_keys=keys)
+
+  whole = run(x, t, text, mask, keys)
+  alone = [
+    run(x[i : i + 1], t[i : i + 1], text[i : i + 1], mask[i : i + 1], k[None])
+    for i, k in enumerate(keys)
+  ]
+  np.testing.assert_allclose(whole, jnp.concatenate(alone), atol=1e-4)
+  other = run(x, t, text, mask, jax.random.split(jax.random.key(1), 3))
+  assert jnp.abs(whole - other).max() > 1e-2
+  without = apply(cfg)(params, x, t, text, mask)
+  np.testing.assert_allclose(
+    without, apply(IMAGE)(params, x, t, text, mask), atol=1e-6
+  )

@@ -7,7 +7,7 @@ import pytest
 
 from lumiere_jax.config import UNetConfig
 from lumiere_jax.nn.conv import (
-  Conv3x3,
+  Conv,
   conv_weight_gradient,
   patch_weight_gradient,
 )
@@ -22,9 +22,11 @@ def close(a, b):
   np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
 
 
-def test_is_flaxs_convolution_with_its_gradients():
+@pytest.mark.parametrize("size", [1, 3])
+@pytest.mark.parametrize("exact", [False, True])
+def test_is_flaxs_convolution_with_its_gradients(size, exact):
   x, target = draw(2, 3, 4, 5, 6), draw(2, 3, 4, 5, 7, seed=1)
-  ours, flaxs = Conv3x3(UNetConfig(), 7), nn.Conv(7, (3, 3))
+  ours, flaxs = Conv(UNetConfig(), 7, size, exact), nn.Conv(7, (size, size))
   params = flaxs.init(jax.random.key(0), x)
   params["params"]["bias"] = draw(7, seed=2)
 
@@ -44,3 +46,21 @@ def test_is_flaxs_convolution_with_its_gradients():
 def test_both_weight_gradients_agree(batch):
   x, dy = draw(batch, 4, 3, 5), draw(batch, 4, 3, 2, seed=1)
   close(patch_weight_gradient(x, dy), conv_weight_gradient(x, dy))
+
+
+def test_exact_computes_in_fp32_with_its_gradients():
+  """Of bf16 networks the last convolution alone is fp32, backwards too."""
+  cfg = UNetConfig(dtype="bfloat16")
+  x = draw(2, 4, 4, 6)
+  params = Conv(cfg, 7, exact=True).init(jax.random.key(0), x)
+
+  def loss(params, exact):
+    return (Conv(cfg, 7, exact=exact).apply(params, x) ** 2).sum()
+
+  want = jax.grad(loss)(params, True)
+  rough = jax.grad(loss)(params, False)
+  plain = nn.Conv(7, (3, 3))
+  true = jax.grad(lambda params: (plain.apply(params, x) ** 2).sum())(params)
+  jax.tree.map(close, want, true)
+  with pytest.raises(AssertionError):
+    jax.tree.map(close, rough, true)

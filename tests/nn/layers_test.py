@@ -14,6 +14,7 @@ from lumiere_jax.nn.resnet import (
   ResnetBlock,
   depth_to_space,
   downsample,
+  dropout,
   space_to_depth,
   upsample,
 )
@@ -106,3 +107,11 @@ def test_resnet_block_starts_as_its_shortcut_and_scales():
   module = ResnetBlock(cfg, 8, resample="down", out_scale=2.0)
   got = module.apply(module.init(jax.random.key(0), x, emb), x, emb)
   np.testing.assert_allclose(got, downsample(x) / 2, rtol=1e-6)
+
+
+def test_dropout_keeps_its_share_and_the_mean():
+  x = jnp.ones((2, 50, 40))
+  y = dropout(x, jax.random.split(jax.random.key(0), 2), 0.25)
+  assert abs(float((y == 0).mean()) - 0.25) < 0.03
+  np.testing.assert_allclose(y[y != 0], 1 / 0.75, rtol=1e-6)
+  assert (y[0] != y[1]).any()
