@@ -1,14 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """lumiere_jax as a library: load weights, make clips."""
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from lumiere_jax import build, media, trees
-from lumiere_jax.config import Config, SamplerConfig, from_dict
+from lumiere_jax.config import Config, SamplerConfig, from_dict, overlay
 from lumiere_jax.diffusion.sampler import sample_keys
+from lumiere_jax.errors import UserError
 from lumiere_jax.inference.generate import Generator, Text, batches
 from lumiere_jax.inference.prompt import Request, check_prompt, requests
 from lumiere_jax.models.stunet import is_temporal
@@ -111,6 +113,11 @@ class Lumiere:
   ) -> UInt8[np.ndarray, "b *t h w 3"]:
     """Makes one batch; `on_step` is called after each denoising step."""
     generator = self.generator(task, sampler)
+    for prompt in {*(r.prompt for r in batch), negative_prompt}:
+      if count := self._encoder.read_tokens(prompt):
+        warnings.warn(
+          f"only the first {count} tokens of {prompt!r} are read", stacklevel=2
+        )
     text, negative = self._texts(batch, negative_prompt)
     keys = sample_keys(seed, [r.sample_id for r in batch])
     x = generator(self._task_params(task), text, negative, keys, on_step)
@@ -152,11 +159,22 @@ class Lumiere:
     return text, Text(*self._encoder.encode([negative_prompt]))
 
 
-def weights_config(name: str) -> Mapping[str, Any]:
+def weights_config(
+  name: str, changes: Mapping[str, Any] | None = None
+) -> Mapping[str, Any]:
   """The configuration that was saved with the weights, set to use them.
 
+  Args:
+    name: of shipped weights, or a weights folder.
+    changes: nested fields that take the place of the saved ones. The weights
+      know which network they are of; how to sample from them may change.
+
   Raises:
-    UserError: no such weights.
+    UserError: no such weights, or none named.
   """
-  config = folder.load_config(folder.resolve(name))
-  return {**config, "weights": name}
+  if not name:
+    raise UserError(
+      "no weights; give --weights=DIR or a --config that names them"
+    )
+  saved = folder.load_config(folder.resolve(name))
+  return overlay(saved, {**(changes or {}), "weights": name})

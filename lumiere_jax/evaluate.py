@@ -56,8 +56,7 @@ def main(argv: Sequence[str]) -> None:
   )
   args, overrides = cli.parse(parser, argv)
   file = cli.read_config(args.config)
-  name = args.weights or file.get("weights", "")
-  values = cli.overlay(weights_config(name), {**file, "weights": name})
+  values = weights_config(args.weights or file.get("weights", ""), file)
   config = cli.resolve(values, overrides)
   if args.num_clips < MIN_CLIPS and not args.allow_small:
     raise UserError(

@@ -104,13 +104,7 @@ def _parser() -> argparse.ArgumentParser:
 def _plan(args: argparse.Namespace, overrides: dict[str, str]) -> Plan:
   prompts = read_prompts(args.prompt, args.prompts)
   file = cli.read_config(args.config) if args.config else {}
-  name = args.weights or file.get("weights")
-  if not name:
-    raise UserError(
-      "no weights; give --weights=DIR or a --config that names them"
-    )
-  # The weights know which network they are of; the file may say otherwise.
-  values = cli.overlay(weights_config(name), {**file, "weights": name})
+  values = weights_config(args.weights or file.get("weights", ""), file)
   for field, value in (
     ("guidance", args.guidance),
     ("steps", args.steps),

@@ -117,6 +117,7 @@ def test_ill_typed_value_names_field_value_and_type(values, message):
     ({"model": {"temporal": {"kernel_size": 2}}}, "kernel_size=2 must be odd"),
     ({"train": {"accumulate": 3}}, "accumulate=3 must divide train.batch_size"),
     ({"train": {"steps": 0}}, "train.steps=0 must be > 0"),
+    ({"sampler": {"threshold_max": 0.9}}, "threshold_max=0.9 must be >= 1"),
     ({"sampler": {"steps": 0}}, "sampler.steps=0 must be > 0"),
     ({"sampler": {"name": "dpmpp2m"}}, "did you mean 'dpmpp_2m'"),
     ({"text": {"max_tokens": 2}}, "text.max_tokens=2 must be in 3..512"),

@@ -132,6 +132,11 @@ def test_replay_makes_the_same_clip_beside_the_first(run, tmp_path):
   np.testing.assert_array_equal(first, again)
 
 
+def test_a_prompt_that_is_cut_is_told(model):
+  with pytest.warns(UserWarning, match="only the first .* tokens of 'a a"):
+    model.generate(["a " * 200], task="text_to_image")
+
+
 def test_images(run, tmp_path):
   prompts = tmp_path / "prompts.txt"
   prompts.write_text("a cat\n\na dog\n")

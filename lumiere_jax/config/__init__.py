@@ -7,7 +7,7 @@ They are hashable, so they can be static arguments of `jax.jit`.
 """
 
 from lumiere_jax.config.network import TemporalConfig, UNetConfig
-from lumiere_jax.config.parse import from_dict, override, to_dict
+from lumiere_jax.config.parse import from_dict, overlay, override, to_dict
 from lumiere_jax.config.process import (
   DiffusionConfig,
   SamplerConfig,
@@ -31,6 +31,7 @@ __all__ = [
   "TrainConfig",
   "UNetConfig",
   "from_dict",
+  "overlay",
   "override",
   "to_dict",
 ]

@@ -50,6 +50,16 @@ def override(values: Mapping[str, Any], path: str, text: str) -> dict[str, Any]:
   return result
 
 
+def overlay(base: Mapping[str, Any], top: Mapping[str, Any]) -> dict[str, Any]:
+  """Returns nested `base` with the fields of `top` in place of its own."""
+  result = dict(base)
+  for name, value in top.items():
+    if isinstance(value, Mapping) and isinstance(result.get(name), Mapping):
+      value = overlay(result[name], value)
+    result[name] = value
+  return result
+
+
 def _literal(text: str) -> Any:
   words = {"true": True, "false": False, "none": None, "null": None}
   if text.lower() in words:

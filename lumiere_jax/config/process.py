@@ -120,3 +120,7 @@ class SamplerConfig:
       0 < self.threshold_quantile <= 1,
       f"sampler.threshold_quantile={self.threshold_quantile} must be in (0, 1]",
     )
+    check(
+      self.threshold_max >= 1,
+      f"sampler.threshold_max={self.threshold_max} must be >= 1",
+    )

@@ -73,6 +73,11 @@ class TextEncoder:
       features[row], mask[row] = self._cache[caption]
     return features, mask
 
+  def read_tokens(self, caption: str) -> int | None:
+    """How many tokens of the caption are read, if that is not all of them."""
+    cut = self._tokenizer.is_cut(caption)
+    return self._tokenizer.max_tokens if cut else None
+
   @property
   def empty(self) -> Encoding:
     """The encoding of the empty caption, with b = 1."""

@@ -49,3 +49,7 @@ class Tokenizer:
       encoding = self._tokenizer.encode(caption)
       ids[row], mask[row] = encoding.ids, encoding.attention_mask
     return ids, mask
+
+  def is_cut(self, caption: str) -> bool:
+    """Whether the caption has more tokens than a row holds."""
+    return bool(self._tokenizer.encode(caption).overflowing)

@@ -106,6 +106,11 @@ def test_result_is_the_callers_own(encoder):
   assert again_mask.any()
 
 
+def test_tells_how_much_of_a_long_caption_is_read(encoder):
+  assert encoder.read_tokens("ghost") is None
+  assert encoder.read_tokens("ghost " * 100) == encoder.encode([""])[0].shape[1]
+
+
 def test_missing_package_names_the_command(monkeypatch):
   def absent(name):
     raise importlib.metadata.PackageNotFoundError(name)

@@ -27,6 +27,11 @@ class HashTextEncoder:
         mask[row, column] = True
     return features, mask
 
+  def read_tokens(self, caption: str) -> int | None:
+    """How many tokens of the caption are read, if that is not all of them."""
+    cut = len(caption.split()) + 2 > self.max_tokens
+    return self.max_tokens if cut else None
+
   @property
   def empty(self) -> tuple[np.ndarray, np.ndarray]:
     """The encoding of the empty caption, with b = 1."""

@@ -24,6 +24,12 @@ def test_rows_are_padded_and_cut_to_one_length(tokenizer_file):
   np.testing.assert_array_equal(mask, ids != 0)
 
 
+def test_knows_which_captions_are_cut(tokenizer_file):
+  tokenizer = Tokenizer(tokenizer_file, max_tokens=7)
+  assert not tokenizer.is_cut("a a a a a")
+  assert tokenizer.is_cut("a a a a a a")
+
+
 def test_no_captions_give_no_rows(tokenizer_file):
   ids, mask = Tokenizer(tokenizer_file, max_tokens=7)([])
   assert ids.shape == mask.shape == (0, 7)
