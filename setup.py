@@ -57,7 +57,7 @@ setup(
     "gpu": ["jax[cuda13]"],
     "tpu": ["jax[tpu]"],
     "plan": ["jax[tpu]"],  # compiles for TPUs on a machine that has none
-    "data": ["resvg-py>=0.1"],
+    "data": [],  # building emoji_motion needs no more than the rest
     "eval": ["matplotlib>=3.9"],
     "convert": ["diffusers>=0.35", "torch>=2.11", "transformers>=4.56"],
     "dev": ["beartype>=0.20", "pytest>=8.4", "ruff==0.17.6"],

@@ -2,7 +2,7 @@
 r"""Stage 2 of the demo: the temporal parameters of the STUNet on clips.
 
 python -m lumiere_jax.train --config=configs/demo_t2v.py --workdir=runs/t2v \
-  --config.train.init_from=runs/t2i/weights
+  --init_from=runs/t2i/weights
 """
 
 import ml_collections

@@ -18,4 +18,4 @@ python=.venv/bin/python
   --workdir="$workdir/t2i" "$@"
 "$python" -m lumiere_jax.train --config=configs/demo_t2v.py \
   --workdir="$workdir/t2v" \
-  --config.train.init_from="$workdir/t2i/weights" "$@"
+  --init_from="$workdir/t2i/weights" "$@"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Measures a model: python -m lumiere_jax.evaluate --config=... --out=...
+"""Measures a model: python -m lumiere_jax.evaluate --config=...
 
 Makes clips for combinations of object, background and movement that training
 saw and for held-out ones, and measures them beside real clips (the ceiling)
@@ -41,7 +41,9 @@ def main(argv: Sequence[str]) -> None:
   parser = cli.Parser(prog="lumiere_jax.evaluate", description=__doc__)
   parser.add_argument("--config", required=True, help="a configs/*.py file")
   parser.add_argument("--weights", help="other weights than the config's")
-  parser.add_argument("--out", required=True, help="JSON file to write")
+  parser.add_argument(
+    "--out", default="metrics.json", help="JSON file to write"
+  )
   parser.add_argument(
     "--num_clips", type=int, default=MIN_CLIPS, help="of each row"
   )
@@ -63,6 +65,7 @@ def main(argv: Sequence[str]) -> None:
       f"--num_clips={args.num_clips} is less than {MIN_CLIPS}, too few for a "
       "figure to mean anything; --allow_small measures them all the same"
     )
+  media.check_free(args.out)  # Before the hour of work, not after it.
   cli.enable_compilation_cache()
   report = evaluate(config, args.num_clips, args.seed, args.clips)
   with media.new_file(args.out) as temporary:

@@ -71,8 +71,7 @@ def new_file(path: str | os.PathLike[str]) -> Iterator[Path]:
     UserError: the file exists, or its folder cannot be written to.
   """
   path = Path(path)
-  if os.path.lexists(path):
-    raise UserError(f"{path} exists already and is not overwritten")
+  check_free(path)
   temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
   try:
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -86,6 +85,12 @@ def new_file(path: str | os.PathLike[str]) -> Iterator[Path]:
   finally:
     with contextlib.suppress(OSError):
       temporary.unlink()
+
+
+def check_free(path: str | os.PathLike[str]) -> None:
+  """Raises UserError if something lies at the path: nothing is overwritten."""
+  if os.path.lexists(path):
+    raise UserError(f"{path} exists already and is not overwritten")
 
 
 def _publish(temporary: Path, path: Path) -> None:

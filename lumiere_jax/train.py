@@ -35,6 +35,9 @@ def main(argv: Sequence[str]) -> None:
   parser.add_argument("--config", required=True, help="a configs/*.py file")
   parser.add_argument("--workdir", help="folder of the run")
   parser.add_argument(
+    "--init_from", help="weights to begin with (config.train.init_from)"
+  )
+  parser.add_argument(
     "--dry_run", action="store_true", help="print what would be trained"
   )
   parser.add_argument(
@@ -43,6 +46,8 @@ def main(argv: Sequence[str]) -> None:
     help="resume in spite of another config or other data",
   )
   args, overrides = cli.parse(parser, argv)
+  if args.init_from:
+    overrides["train.init_from"] = repr(args.init_from)
   cfg = cli.resolve(cli.read_config(args.config), overrides)
   if args.dry_run:
     print(describe(cfg))
@@ -133,8 +138,8 @@ def sample_hook(cfg: Config, encoder: TextEncoder, workdir: Path) -> Hook:
       keys = sample_keys(cfg.train.seed, [i])
       pixels = media.to_uint8(generator(params, text, negative, keys)[0])
       clips[prompt] = pixels if pixels.ndim == 4 else pixels[None]
-    columns = 1 if cfg.train.stage == "image" else 10
-    sheet = media.contact_sheet_many(clips, columns=columns, scale=2)
+    columns, scale = (1, 8) if cfg.train.stage == "image" else (10, 2)
+    sheet = media.contact_sheet_many(clips, columns=columns, scale=scale)
     folder = workdir / "samples"
     folder.mkdir(exist_ok=True)
     path = folder / f"step_{step:07d}.png"

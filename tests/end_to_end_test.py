@@ -104,7 +104,7 @@ def video_weights(where, image_weights):
   run(
     "train",
     *train("t2v", where, "t2v", 8, *VIDEO),
-    f"--config.train.init_from={image_weights}",
+    f"--init_from={image_weights}",
     "--config.train.sample_every=8",
     "--config.train.sample_prompts=('a frog spinning',)",
   )

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lumiere_jax import Lumiere, build, cli, sample, train
+from lumiere_jax import Lumiere, build, cli, evaluate, sample, train
 from lumiere_jax.config import from_dict, to_dict
 from lumiere_jax.errors import UserError
 from lumiere_jax.weights import folder
@@ -236,10 +236,26 @@ def test_a_mistake_has_no_traceback(program, tmp_path):
   assert len(lines) == 1 and lines[0].startswith("error: "), result.stderr
 
 
+def test_evaluation_refuses_an_existing_report_at_once(weights, tmp_path):
+  report = tmp_path / "metrics.json"
+  report.write_text("{}")
+  with pytest.raises(UserError, match="exists already"):
+    evaluate.main(
+      [
+        "--config=configs/demo.py",
+        f"--weights={weights}",
+        f"--out={report}",
+        f"--config.data.data_dir={tmp_path}",
+      ]
+    )
+  assert report.read_text() == "{}"
+
+
 def test_dry_run_of_training_tells_everything(capsys):
-  train.main(["--config=configs/demo_t2v.py", "--dry_run"])
+  train.main(["--config=configs/demo_t2v.py", "--dry_run", "--init_from=1"])
   printed = capsys.readouterr().out
   assert '"stage": "video"' in printed
+  assert '"init_from": "1"' in printed
   for line in printed.splitlines():
     if line.startswith(("train ", "frozen ")):
       assert line.startswith("train ") == ("temporal_" in line), line
