@@ -62,6 +62,15 @@ def test_signal_stops_and_the_same_command_goes_on(
   assert (lines(tmp_path), seen) == straight[1:]
 
 
+@pytest.fixture
+def interruptible():
+  """Ctrl-C as in a terminal: shells start background jobs deaf to it."""
+  before = signal.signal(signal.SIGINT, signal.default_int_handler)
+  yield
+  signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_second_interrupt_ends_at_once(toy, tmp_path):
   def interrupt(_, step):
     if step >= 2:
