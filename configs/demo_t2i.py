@@ -30,7 +30,7 @@ def get_config() -> ml_collections.ConfigDict:
       data=dict(config="demo32", size_px=32),
       train=dict(
         stage="image",
-        steps=6000,
+        steps=5500,
         batch_size=64,
         learning_rate=1e-3,
         warmup_steps=200,
