@@ -49,8 +49,8 @@ class Conv(nn.Module):
     )
     x, kernel, bias = (a.astype(dtype) for a in (x, kernel, bias))
     if self.size == 1:
-      # As a convolution, its weight gradient is slow on CPUs, and XLA fuses
-      # its input gradient with the norm's before it, which is ten times slower.
+      # As a convolution, its weight gradient is slow on CPUs, and so is its
+      # input gradient, which XLA fuses with that of the norm before it.
       pixels = x.reshape(-1, x.shape[-1])
       y = jnp.dot(pixels, kernel[0, 0], precision=precision)
     else:
