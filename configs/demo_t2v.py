@@ -27,11 +27,12 @@ def get_config() -> ml_collections.ConfigDict:
         schedule=dict(name="cosine", zero_terminal_snr=True),
         prediction="v",
         weighting="uniform",
+        timestep_shift=20.0,
       ),
       data=dict(config="demo32", size_px=32),
       train=dict(
         stage="video",
-        steps=2000,
+        steps=1500,
         batch_size=4,
         learning_rate=1e-3,
         warmup_steps=100,

@@ -18,9 +18,10 @@ class TemporalConfig:
     attention_layers: stacked temporal self-attention layers per inflation
       block at the coarsest level (Fig. 4c).
     attention_head_dim: width of their heads.
-    conditioned: adds time and text embeddings to the inflation blocks. Ours;
-      Fig. 4 shows no such input. Small text-to-image models whose features do
-      not tell apart words of motion need it.
+    conditioned: scales and shifts in the inflation blocks, frame by frame, by
+      embeddings of noise level, text and frame number. Ours; Fig. 4 shows no
+      such input. It lets small models learn which caption means which motion
+      from few clips.
   """
 
   kernel_size: int = 3

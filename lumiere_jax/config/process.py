@@ -54,6 +54,10 @@ class DiffusionConfig:
     weighting: "uniform" or "min_snr" (arXiv 2303.09556).
     min_snr_gamma: its gamma.
     vlb_weight: weight of the variational bound that trains learned variance.
+    timestep_shift: training draws timesteps whose sigma / alpha is this many
+      times that of uniform ones (arXiv 2403.03206, section 5.3.2). Many frames
+      show the same thing, so what a clip shows, and how it moves, is decided
+      at higher noise than in an image.
   """
 
   schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
@@ -62,6 +66,7 @@ class DiffusionConfig:
   weighting: str = "uniform"
   min_snr_gamma: float = 5.0
   vlb_weight: float = 1e-3
+  timestep_shift: float = 1.0
 
   def __post_init__(self):
     choice(self.prediction, ("eps", "x0", "v"), "diffusion.prediction")
@@ -71,6 +76,10 @@ class DiffusionConfig:
       "diffusion.variance",
     )
     choice(self.weighting, ("uniform", "min_snr"), "diffusion.weighting")
+    check(
+      self.timestep_shift > 0,
+      f"diffusion.timestep_shift={self.timestep_shift} must be > 0",
+    )
     check(
       not (self.schedule.zero_terminal_snr and self.prediction == "eps"),
       "diffusion.schedule.zero_terminal_snr=True cannot be used with "
@@ -87,6 +96,8 @@ class SamplerConfig:
     steps: denoising steps.
     eta: stochasticity of DDIM; 0 is deterministic, 1 is DDPM.
     spacing: "leading", "trailing" or "linspace" timesteps (arXiv 2305.08891).
+    timestep_shift: moves them to where sigma / alpha is this many times as
+      large; above 1, more of the steps are spent at high noise.
     guidance: classifier-free guidance scale; 1 is none and costs one network
       call a step instead of a double batch.
     guidance_rescale: phi of arXiv 2305.08891, section 3.4.
@@ -99,6 +110,7 @@ class SamplerConfig:
   steps: int = 12
   eta: float = 0.0
   spacing: str = "trailing"
+  timestep_shift: float = 1.0
   guidance: float = 4.0
   guidance_rescale: float = 0.0
   threshold: str = "static"
@@ -111,6 +123,10 @@ class SamplerConfig:
     choice(self.threshold, ("none", "static", "dynamic"), "sampler.threshold")
     check(self.steps > 0, f"sampler.steps={self.steps} must be > 0")
     check(self.eta >= 0, f"sampler.eta={self.eta} must be >= 0")
+    check(
+      self.timestep_shift > 0,
+      f"sampler.timestep_shift={self.timestep_shift} must be > 0",
+    )
     check(self.guidance >= 0, f"sampler.guidance={self.guidance} must be >= 0")
     check(
       0 <= self.guidance_rescale <= 1,

@@ -45,10 +45,11 @@ def diffusion_loss(
     squared error without weight.
   """
   x0 = x0.astype(jnp.float32)
+  cumulative = timestep_cdf(schedule, cfg.timestep_shift)
 
   def draw(key):
     time_key, noise_key = jax.random.split(key)
-    t = jax.random.randint(time_key, (), 0, schedule.num_timesteps)
+    t = jnp.searchsorted(cumulative, jax.random.uniform(time_key), "right")
     return t, jax.random.normal(noise_key, x0.shape[1:], jnp.float32)
 
   t, eps = jax.vmap(draw)(keys)
@@ -64,6 +65,17 @@ def diffusion_loss(
     bound = variational_bound(prediction, x0, x_t, t, schedule)
     loss += cfg.vlb_weight * schedule.num_timesteps * bound
   return loss, {"t": t, "mse": mse}
+
+
+def timestep_cdf(schedule: Schedule, shift: float) -> np.ndarray:
+  """Share of training draws at or below each timestep, (T,) float32.
+
+  The ends of the bins of uniform timesteps, 0.5, 1.5, ..., moved back by the
+  shift tell what share of uniform draws the shift brings below them.
+  """
+  ends = np.arange(schedule.num_timesteps - 1) + 0.5
+  below = (schedule.shifted(ends, 1.0 / shift) + 0.5) / schedule.num_timesteps
+  return np.append(below, 1.0).astype(np.float32)
 
 
 def loss_weights(schedule: Schedule, cfg: DiffusionConfig) -> np.ndarray:

@@ -21,6 +21,7 @@ import numpy as np
 from lumiere_jax.config import SamplerConfig
 from lumiere_jax.diffusion.prediction import Denoise
 from lumiere_jax.diffusion.schedule import Schedule
+from lumiere_jax.errors import UserError
 from lumiere_jax.shapes import Array, Float, Key
 
 # Folded into a sample's key for its first noise; no timestep is as large.
@@ -97,10 +98,22 @@ def sampling_timesteps(schedule: Schedule, cfg: SamplerConfig) -> np.ndarray:
 
   As in diffusers, DPM-Solver++ takes "leading" and "linspace" timesteps of one
   more step and leaves out the last, t = 0.
+
+  Raises:
+    UserError: more steps than timesteps, or a shift that makes some the same.
   """
   if cfg.name == "dpmpp_2m" and cfg.spacing != "trailing":
-    return schedule.timesteps(cfg.spacing, cfg.steps + 1)[:-1]
-  return schedule.timesteps(cfg.spacing, cfg.steps)
+    timesteps = schedule.timesteps(cfg.spacing, cfg.steps + 1)[:-1]
+  else:
+    timesteps = schedule.timesteps(cfg.spacing, cfg.steps)
+  shifted = np.round(schedule.shifted(timesteps, cfg.timestep_shift))
+  if (distinct := len(np.unique(shifted))) < len(timesteps):
+    raise UserError(
+      f"sampler.steps={cfg.steps} fall on only {distinct} timesteps with "
+      f"sampler.timestep_shift={cfg.timestep_shift}; take fewer steps or less "
+      "shift"
+    )
+  return shifted.astype(np.int64)
 
 
 class Carry(NamedTuple):

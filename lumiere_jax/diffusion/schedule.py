@@ -96,6 +96,19 @@ class Schedule:
     # Index -1 reads the entry appended for the clean clip.
     return np.append(self.alphas_cumprod, 1.0)[np.asarray(t)]
 
+  def shifted(self, t: np.ndarray, factor: float) -> np.ndarray:
+    """Where sigma / alpha is `factor` times that at `t`; fractional, float64.
+
+    SD3's shift for high resolutions (arXiv 2403.03206, eq. 23) in terms of
+    this schedule. Fractions are interpolated in the angle of (alpha, sigma),
+    which is finite at pure noise.
+    """
+    grid = np.arange(self.num_timesteps)
+    bar = self.alphas_cumprod
+    angles = np.arctan2(np.sqrt(1.0 - bar), np.sqrt(bar))
+    angle = np.arctan(factor * np.tan(np.interp(t, grid, angles)))
+    return np.interp(angle, angles, grid)
+
   def timesteps(self, spacing: str, steps: int) -> np.ndarray:
     """The integer timesteps visited in `steps` denoising steps, descending.
 

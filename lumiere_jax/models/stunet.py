@@ -40,7 +40,8 @@ class Condition(NamedTuple):
 
   Attributes:
     emb: (b, 4 * width) time, noise level and pooled text.
-    temporal_emb: the same for inflation blocks, or None if they get none.
+    temporal_emb: (b, t, 4 * width) the same and the frame's number, for
+      inflation blocks, or None if they get none.
     text: (b, s, d) projected text features.
     mask: (b, s) true where a token is real, or None.
     dropout_keys: (b,) typed keys, or None for no dropout.
@@ -96,7 +97,7 @@ class STUNet(nn.Module):
     """
     cfg = self.cfg
     self._check(x)
-    cond = self._condition(t, text, mask, noise_level)
+    cond = self._condition(x, t, text, mask, noise_level)
     cond = cond._replace(dropout_keys=dropout_keys)
     width = cfg.block_out_channels
 
@@ -129,6 +130,7 @@ class STUNet(nn.Module):
 
   def _condition(
     self,
+    x: jax.Array,
     t: jax.Array,
     text: jax.Array,
     mask: jax.Array | None,
@@ -144,8 +146,13 @@ class STUNet(nn.Module):
     emb = time + TextEmbedding(cfg, dim, name="text_pool")(text, mask)
     temporal_emb = None
     if cfg.temporal is not None and cfg.temporal.conditioned:
-      pooled = TextEmbedding(cfg, dim, name="temporal_text_pool")(text, mask)
-      temporal_emb = (time + pooled).astype(jnp.dtype(cfg.dtype))
+      pooled = TextEmbedding(
+        cfg, dim, final_norm=False, name="temporal_text_pool"
+      )(text, mask)
+      frame = TimestepEmbedding(cfg, dim, name="temporal_frame")
+      frames = frame(jnp.arange(x.shape[1], dtype=jnp.float32))
+      temporal_emb = (time + pooled)[:, None] + frames
+      temporal_emb = temporal_emb.astype(jnp.dtype(cfg.dtype))
     text = nn.Dense(cfg.cross_attention_dim, name="text_proj", **types(cfg))(
       text
     )
@@ -182,7 +189,10 @@ def _inflate(
     block = AttentionInflation(cfg, name=f"temporal_attention_{index}")
   else:
     block = ConvInflation(cfg, name=f"temporal_conv_{index}")
-  return block(h, cond.temporal_emb)
+  emb = cond.temporal_emb
+  if emb is not None:
+    emb = emb[:, :: emb.shape[1] // h.shape[1]]  # Frames this level still has.
+  return block(h, emb)
 
 
 def _attend(

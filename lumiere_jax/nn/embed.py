@@ -33,6 +33,8 @@ def sinusoid(
 class TimestepEmbedding(nn.Module):
   """Sinusoid and a two-layer network, computed in fp32 at full precision.
 
+  Of timesteps, noise levels or frame numbers.
+
   Attributes:
     cfg: the network's configuration.
     dim: width of the result.
@@ -104,10 +106,14 @@ class TextEmbedding(nn.Module):
   Attributes:
     cfg: the network's configuration.
     dim: width of the result.
+    final_norm: whether there is the last layer norm, as in IF. In training,
+      what all captions share grows and the norm then shrinks what tells them
+      apart: "left" and "right" came out 1% apart.
   """
 
   cfg: UNetConfig
   dim: int
+  final_norm: bool = True
 
   @nn.compact
   def __call__(
@@ -118,4 +124,4 @@ class TextEmbedding(nn.Module):
     h = layer_norm("norm1", **types(self.cfg))(text)
     h = AttentionPooling(self.cfg, name="pool")(h, mask)
     h = nn.Dense(self.dim, name="proj", **types(self.cfg))(h)
-    return layer_norm("norm2", **types(self.cfg))(h)
+    return layer_norm("norm2", **types(self.cfg))(h) if self.final_norm else h

@@ -50,11 +50,14 @@ def depth_to_space(
   return x.reshape(*lead, h * size, w * size, c // size**2)
 
 
-def per_frame(
-  emb: Float[Array, "b d"], x: Float[Array, "b *t h w c"]
-) -> Float[Array, "b *ones d"]:
-  """Reshapes an embedding so that it broadcasts against x."""
-  return emb.reshape(emb.shape[0], *(1,) * (x.ndim - 2), emb.shape[-1])
+def scale_shift(
+  x: Float[Array, "b *t h w c"], emb: Float[Array, "b *t2 d"]
+) -> Float[Array, "b *t h w c"]:
+  """Returns x (1 + scale) + shift; emb holds both, one pair or each frame's."""
+  ones = (1,) * (x.ndim - emb.ndim)
+  emb = emb.reshape(*emb.shape[:-1], *ones, emb.shape[-1])
+  scale, shift = jnp.split(emb, 2, axis=-1)
+  return x * (1 + scale) + shift
 
 
 def dropout(
@@ -101,9 +104,7 @@ class ResnetBlock(nn.Module):
     if not cfg.resnet_skip_time_act:
       emb = act(emb)
     emb = nn.Dense(2 * self.channels, name="time_proj", **types(cfg))(emb)
-    scale, shift = jnp.split(per_frame(emb, h), 2, axis=-1)
-    h = group_norm(cfg, "norm2")(h)
-    h = act(h * (1 + scale) + shift)
+    h = act(scale_shift(group_norm(cfg, "norm2")(h), emb))
     if dropout_keys is not None and cfg.dropout > 0:
       h = dropout(h, self._own_keys(dropout_keys), cfg.dropout)
     # Zero at the start, as in IF and ADM; imported weights replace it.

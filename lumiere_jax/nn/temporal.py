@@ -17,7 +17,7 @@ from lumiere_jax.nn.conv import Conv
 from lumiere_jax.nn.embed import sinusoid
 from lumiere_jax.nn.norm import group_norm, layer_norm
 from lumiere_jax.nn.precision import softmax_fp32, types
-from lumiere_jax.nn.resnet import per_frame
+from lumiere_jax.nn.resnet import scale_shift
 from lumiere_jax.shapes import Array, Float
 
 
@@ -133,7 +133,7 @@ class ConvInflation(nn.Module):
   def __call__(
     self,
     x: Float[Array, "b t h w c"],
-    emb: Float[Array, "b d"] | None,
+    emb: Float[Array, "b t d"] | None,
   ) -> Float[Array, "b t h w c"]:
     cfg, c = self.cfg, x.shape[-1]
     act = activation(cfg.act_fn)
@@ -142,8 +142,7 @@ class ConvInflation(nn.Module):
     h = group_norm(cfg, "norm2")(h)
     if emb is not None:
       emb = nn.Dense(2 * c, name="emb_proj", **types(cfg))(act(emb))
-      scale, shift = jnp.split(per_frame(emb, h), 2, axis=-1)
-      h = h * (1 + scale) + shift
+      h = scale_shift(h, emb)
     h = TemporalConv(cfg, name="temporal")(act(h))
     zeros = nn.initializers.zeros
     return x + nn.Dense(c, kernel_init=zeros, name="proj", **types(cfg))(h)
@@ -166,18 +165,18 @@ class AttentionInflation(nn.Module):
   def __call__(
     self,
     x: Float[Array, "b t h w c"],
-    emb: Float[Array, "b d"] | None,
+    emb: Float[Array, "b t d"] | None,
   ) -> Float[Array, "b t h w c"]:
     cfg = self.cfg
     b, t, height, width, c = x.shape
-    # (b, h*w, t, c): attention runs over the frames of one pixel.
-    h = jnp.swapaxes(x.reshape(b, t, height * width, c), 1, 2)
-    h = layer_norm("norm", **types(cfg))(h)
-    h += sinusoid(jnp.arange(t, dtype=jnp.float32), c).astype(h.dtype)
+    h = layer_norm("norm", **types(cfg))(x)
     if emb is not None:
       emb = activation(cfg.act_fn)(emb)
-      emb = nn.Dense(c, name="emb_proj", **types(cfg))(emb)
-      h += per_frame(emb, h)
+      emb = nn.Dense(2 * c, name="emb_proj", **types(cfg))(emb)
+      h = scale_shift(h, emb)
+    # (b, h*w, t, c): attention runs over the frames of one pixel.
+    h = jnp.swapaxes(h.reshape(b, t, height * width, c), 1, 2)
+    h += sinusoid(jnp.arange(t, dtype=jnp.float32), c).astype(h.dtype)
     for i in range(cfg.temporal.attention_layers):
       h += self._attend(layer_norm(f"norm_{i}", **types(cfg))(h), i)
     zeros = nn.initializers.zeros

@@ -75,6 +75,21 @@ def test_timesteps_are_uniform_and_noise_is_standard():
   assert abs(np.corrcoef(aux["t"], loss)[0, 1]) < 0.03
 
 
+@pytest.mark.parametrize("shift", [0.5, 4.0])
+def test_shifted_draws_are_uniform_once_shifted_back(shift):
+  x0 = jnp.zeros((20_000, 1, 1, 1))
+  cfg = DiffusionConfig(prediction="eps", timestep_shift=shift)
+  keys = jax.random.split(KEY, len(x0))
+  _, aux = diffusion_loss(zero, x0, keys, SCHEDULE, cfg)
+  t = np.asarray(aux["t"], np.float64)
+  assert (np.median(t) > 600) == (shift > 1)
+  # Within its bin of one timestep a draw may lie anywhere.
+  t += np.random.default_rng(0).uniform(-0.5, 0.5, len(t))
+  back = SCHEDULE.shifted(t, 1 / shift)
+  counts = np.histogram(back, bins=10, range=(0, 1000))[0]
+  np.testing.assert_allclose(counts, 2000, rtol=0.1)
+
+
 def test_an_example_draws_by_its_own_key_whatever_the_batch():
   cfg = DiffusionConfig(prediction="eps")
   loss, aux = diffusion_loss(zero, X0, KEYS, SCHEDULE, cfg)

@@ -120,6 +120,24 @@ def test_timesteps_descend_for_any_number_of_steps(spacing):
   assert list(schedule.timesteps("linspace", 4)) == [999, 666, 333, 0]
 
 
+@pytest.mark.parametrize("cfg", CONFIGS)
+def test_shifted_timesteps_have_a_multiple_of_the_noise(cfg):
+  schedule = make_schedule(cfg)
+  t = schedule.num_timesteps * np.arange(1, 8) // 20
+  bar = schedule.alpha_bar(t)
+  ratio = np.sqrt((1 - bar) / bar)
+  moved = schedule.shifted(t, 1.5)
+  assert np.all(moved > t)
+  bar = np.interp(
+    moved, np.arange(len(schedule.alphas_cumprod)), schedule.alphas_cumprod
+  )
+  np.testing.assert_allclose(np.sqrt((1 - bar) / bar), 1.5 * ratio, rtol=3e-3)
+  np.testing.assert_allclose(schedule.shifted(moved, 1 / 1.5), t, rtol=1e-9)
+  np.testing.assert_allclose(schedule.shifted(t, 1.0), t, rtol=1e-9)
+  last = schedule.num_timesteps - 1
+  np.testing.assert_allclose(schedule.shifted(np.array([last]), 3.0), last)
+
+
 def test_timesteps_refuse_what_cannot_be():
   schedule = make_schedule(ScheduleConfig(num_train_timesteps=10))
   with pytest.raises(UserError, match=r"steps=11 must be in 1\.\.10"):

@@ -86,7 +86,7 @@ def test_he_init_is_random():
 @pytest.mark.parametrize("block", [ConvInflation, AttentionInflation])
 @pytest.mark.parametrize("conditioned", [False, True])
 def test_inflation_blocks_start_as_the_identity(block, conditioned):
-  x, emb = clip(2, 4, 2, 2, 8), clip(2, 6, seed=1) if conditioned else None
+  x, emb = clip(2, 4, 2, 2, 8), clip(2, 4, 6, seed=1) if conditioned else None
   y, params = run(block(CFG), x, emb)
   np.testing.assert_array_equal(y, x)
   assert ("emb_proj" in params) == conditioned
@@ -114,6 +114,23 @@ def test_conv_inflation_reaches_one_frame_each_way():
 
   np.testing.assert_array_equal(change(3), [2, 3, 4])
   np.testing.assert_array_equal(change(0), [0, 1])
+
+
+@pytest.mark.parametrize(
+  ("block", "reached"),
+  [(ConvInflation, [1, 2, 3]), (AttentionInflation, range(6))],
+)
+def test_each_frame_is_conditioned_by_its_own_embedding(block, reached):
+  """Only neighbours in reach of the block hear of another frame's."""
+  module = block(CFG)
+  x, emb = clip(1, 6, 2, 2, 8), clip(1, 6, 5, seed=1)
+  params = module.init(jax.random.key(0), x, emb)["params"]
+  params["proj"]["kernel"] = clip(8, 8, seed=2)
+  before = module.apply({"params": params}, x, emb)
+  after = module.apply({"params": params}, x, emb.at[:, 2].add(1.0))
+  change = np.abs(after - before).max((0, 2, 3, 4))
+  np.testing.assert_array_equal(np.flatnonzero(change), reached)
+  assert change.argmax() == 2
 
 
 def test_attention_sees_all_frames_of_its_pixel_only():
