@@ -85,8 +85,13 @@ class Lumiere:
       uint8 (n, t, h, w, 3), or (n, h, w, 3) for images.
 
     Raises:
-      UserError: an empty prompt, an unknown task.
+      UserError: no prompt, an empty one, an unknown task, a seed or number
+        that cannot be.
     """
+    if isinstance(prompts, str) or not prompts:
+      raise UserError(f"prompts={prompts!r} must be a list of prompts")
+    if batch_size < 1:
+      raise UserError(f"batch_size={batch_size} must be at least 1")
     todo = requests([check_prompt(p) for p in prompts], num_samples)
     return np.concatenate(
       [

@@ -14,7 +14,7 @@ import numpy as np
 from tqdm import tqdm
 
 from lumiere_jax import media, trees
-from lumiere_jax.config import Config, SamplerConfig, UNetConfig
+from lumiere_jax.config import Config, SamplerConfig, UNetConfig, from_dict
 from lumiere_jax.data import loader
 from lumiere_jax.diffusion.loss import diffusion_loss
 from lumiere_jax.diffusion.schedule import make_schedule
@@ -102,19 +102,20 @@ def cast_params(params: PyTree, cfg: UNetConfig) -> PyTree:
   return jax.tree.map(lambda x: jnp.asarray(x, dtype), params)
 
 
-def initial_params(cfg: Config) -> PyTree:
-  """Parameters that training starts from.
+def initial_params(cfg: Config) -> tuple[PyTree, str]:
+  """Parameters that training starts from, and their origin's fingerprint.
 
-  At random, or `train.init_from`: weights of the same network, or of the
+  At random (""), or `train.init_from`: weights of the same network, or of the
   text-to-image network that this one inflates (section 3.1).
 
   Raises:
-    UserError: the weights fit neither.
+    UserError: the weights fit neither, or were trained to do another thing.
   """
   params = init_params(cfg.model, cfg.train.seed)
   if not cfg.train.init_from:
-    return params
-  loaded, _, _ = folder.load(folder.resolve(cfg.train.init_from))
+    return params, ""
+  loaded, saved, info = folder.load(folder.resolve(cfg.train.init_from))
+  _check_same_task(cfg, from_dict(saved))
   if cfg.model.temporal is not None and not any(
     is_temporal(path) for path in trees.flatten(loaded)
   ):
@@ -126,7 +127,44 @@ def initial_params(cfg: Config) -> PyTree:
       f"train.init_from={cfg.train.init_from!r} does not fit the network:\n"
       f"{difference}"
     )
-  return cast_params(loaded, cfg.model)
+  return cast_params(loaded, cfg.model), info.fingerprint
+
+
+def _check_same_task(cfg: Config, saved: Config) -> None:
+  """What shapes do not tell: frozen layers go on meaning what they meant."""
+  pairs = {
+    name: (getattr(cfg.model, name), getattr(saved.model, name))
+    for name in (
+      "attention_head_dim",
+      "addition_embed_heads",
+      "only_cross",
+      "mid_block_only_cross_attention",
+      "cross_attention_norm",
+      "norm_num_groups",
+      "norm_eps",
+      "act_fn",
+      "resnet_skip_time_act",
+      "resnet_out_scale_factor",
+      "mid_block_scale_factor",
+      "patch_size",
+      "mask_text",
+    )
+  }
+  pairs = {f"model.{name}": pair for name, pair in pairs.items()}
+  for name in ("schedule", "prediction"):
+    now, then = getattr(cfg.diffusion, name), getattr(saved.diffusion, name)
+    pairs[f"diffusion.{name}"] = now, then
+  pairs["text.encoder"] = cfg.text.encoder, saved.text.encoder
+  other = [
+    f"{name}={now!r}, there {then!r}"
+    for name, (now, then) in pairs.items()
+    if now != then
+  ]
+  if other:
+    raise UserError(
+      f"train.init_from={cfg.train.init_from!r} was trained with other "
+      f"settings: {'; '.join(other)}"
+    )
 
 
 def trainable(cfg: Config, params: PyTree) -> tuple[PyTree, PyTree]:

@@ -24,6 +24,7 @@ MAY_CHANGE = (
   "weights",
   "sampler",
   "data.data_dir",
+  "train.init_from",  # A path; whose weights lie there may not.
   "train.steps",
   "train.log_every",
   "train.checkpoint_every",

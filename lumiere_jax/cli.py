@@ -63,7 +63,20 @@ def parse(
         raise UserError(f"argument {name} needs a value")
       text = rest.pop(0)
     overrides[name.removeprefix("--config.")] = text
+  if "weights" in overrides:  # They bring the rest of their config along.
+    raise UserError("--config.weights cannot be set; give --weights=DIR")
   return args, overrides
+
+
+def check_seed(seed: int) -> int:
+  """Returns the seed.
+
+  Raises:
+    UserError: it is not in 0..2^32-1.
+  """
+  if not 0 <= seed < 2**32:
+    raise UserError(f"--seed={seed} must be in 0..{2**32 - 1}")
+  return seed
 
 
 def read_config(path: str) -> dict[str, Any]:

@@ -7,10 +7,12 @@ and beside the same clips under other clips' captions (the floor). The real
 clips come from the data set, so --config.data.data_dir must hold it.
 """
 
+import dataclasses
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -65,6 +67,7 @@ def main(argv: Sequence[str]) -> None:
       f"--num_clips={args.num_clips} is less than {MIN_CLIPS}, too few for a "
       "figure to mean anything; --allow_small measures them all the same"
     )
+  cli.check_seed(args.seed)
   media.check_free(args.out)  # Before the hour of work, not after it.
   cli.enable_compilation_cache()
   report = evaluate(config, args.num_clips, args.seed, args.clips)
@@ -91,6 +94,20 @@ def evaluate(
     (clip.video, clip.emoji)
     for clip in loader.read_clips(config.data, "train", GALLERY_CLIPS)
   )
+  missing = sorted({clip.emoji for clip in real} - set(gallery.objects))
+  if missing:  # Before the clips are made, not after.
+    raise UserError(
+      f"the gallery of {GALLERY_CLIPS} training clips shows no {missing[0]!r} "
+      f"and {len(missing) - 1} other objects of the held-out split"
+    )
+  made_with = {
+    "weights_fingerprint": model.info.fingerprint,
+    "data_fingerprint": loader.fingerprint(config.data),
+    "seed": seed,
+    "sampler": dataclasses.asdict(config.sampler),
+  }
+  if clips_dir:
+    _claim(Path(clips_dir), made_with)
   seen, held_out = (
     list(_generated(model, config, split, num_clips, seed, clips_dir))
     for split in ("train", "held_out")
@@ -102,11 +119,29 @@ def evaluate(
     "shuffled": shuffle_labels(seen + held_out, seed)[:num_clips],
   }
   report = evaluate_rows(rows, gallery, world.BACKGROUNDS, allow_small=True)
-  report["protocol"]["weights_fingerprint"] = model.info.fingerprint
-  report["protocol"]["data_fingerprint"] = loader.fingerprint(config.data)
-  report["protocol"]["seed"] = seed
+  report["protocol"].update(made_with)
   report["protocol"]["gallery_clips"] = GALLERY_CLIPS
   return report
+
+
+def _claim(clips_dir: Path, made_with: Mapping[str, Any]) -> None:
+  """Notes what the clips of a folder are made with.
+
+  Raises:
+    UserError: those that lie there are made with something else.
+  """
+  note = clips_dir / "made_with.json"
+  if note.is_file():
+    saved = json.loads(note.read_text())
+    for name, value in made_with.items():
+      if saved.get(name) != value:
+        raise UserError(
+          f"the clips in --clips={clips_dir} are made with "
+          f"{name}={saved.get(name)!r}, not {value!r}"
+        )
+    return
+  clips_dir.mkdir(parents=True, exist_ok=True)
+  note.write_text(json.dumps(made_with, indent=2) + "\n")
 
 
 def _labels(clip: loader.LabelledClip) -> Labels:

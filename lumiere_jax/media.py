@@ -10,7 +10,7 @@ import itertools
 import os
 import secrets
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -118,6 +118,39 @@ def free_path(out_dir: str | os.PathLike[str], stem: str) -> Path:
     if not any(n == candidate or n.startswith(candidate + ".") for n in names):
       return out_dir / candidate
   raise AssertionError("unreachable: count() never ends")
+
+
+def publish_together(
+  files: Sequence[Path], out_dir: str | os.PathLike[str], stem: str
+) -> list[Path]:
+  """Gives finished files the names `free_path(out_dir, stem)` + their suffix.
+
+  All of them or none, and each under a name that no other program took.
+
+  Args:
+    files: with different suffixes, on the file system of `out_dir`.
+    out_dir: where they are to lie.
+    stem: what their names begin with.
+
+  Raises:
+    UserError: the folder cannot be written to.
+  """
+  while True:
+    base, done = free_path(out_dir, stem), []
+    try:
+      for file in files:
+        target = Path(f"{base}{file.suffix}")
+        _publish(file, target)
+        done.append(target)
+      return done
+    except BaseException as error:
+      for target in done:
+        target.unlink(missing_ok=True)
+      if isinstance(error, FileExistsError):
+        continue  # Another program took the name since it was found free.
+      if isinstance(error, OSError):
+        raise UserError(f"cannot write {base}: {error.strerror}") from error
+      raise
 
 
 def write_mp4(

@@ -10,6 +10,7 @@ import dataclasses
 import json
 import platform
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from importlib import metadata
@@ -88,11 +89,11 @@ def _parser() -> argparse.ArgumentParser:
   add("--weights", help="weights folder, or the name of shipped ones")
   add("--prompt", action="append", default=[], help="may be repeated")
   add("--prompts", help="text file with a prompt on each line")
-  add("--negative_prompt", default="", help="what guidance leads away from")
-  add("--task", default=TASKS[0], help=", ".join(TASKS))
+  add("--negative_prompt", help="what guidance leads away from")
+  add("--task", help=", ".join(TASKS))
   add("--out", default="out", help="folder to write to")
-  add("--seed", type=int, default=0)
-  add("--num_samples", type=int, default=1, help="of each prompt")
+  add("--seed", type=int, help="0 if not given")
+  add("--num_samples", type=int, help="of each prompt")
   add("--guidance", type=float, help="scale; 1 is none")
   add("--steps", type=int, help="denoising steps")
   add("--sampler", help="ddpm, ddim or dpmpp_2m")
@@ -112,28 +113,32 @@ def _plan(args: argparse.Namespace, overrides: dict[str, str]) -> Plan:
   ):
     if value is not None:
       overrides.setdefault(f"sampler.{field}", str(value))
-  if args.task not in TASKS:
-    raise UserError(f"unknown --task={args.task!r}{nearest(args.task, TASKS)}")
+  task = TASKS[0] if args.task is None else args.task
+  if task not in TASKS:
+    raise UserError(f"unknown --task={task!r}{nearest(task, TASKS)}")
+  num_samples = 1 if args.num_samples is None else args.num_samples
   return Plan(
     config=cli.resolve(values, overrides),
-    requests=requests(prompts, args.num_samples),
-    task=args.task,
-    seed=_seed(args.seed),
-    negative_prompt=args.negative_prompt,
+    requests=requests(prompts, num_samples),
+    task=task,
+    seed=cli.check_seed(args.seed or 0),
+    negative_prompt=args.negative_prompt or "",
     raw=args.raw,
   )
 
 
-def _seed(seed: int) -> int:
-  if not 0 <= seed < 2**32:
-    raise UserError(f"--seed={seed} must be in 0..{2**32 - 1}")
-  return seed
-
-
 def _replay(args: argparse.Namespace, overrides: dict[str, str]) -> Plan:
   """The plan that a sidecar tells; it takes no other choices beside it."""
-  if args.prompt or args.prompts or args.config or overrides:
-    raise UserError("--replay takes prompt and config from the sidecar alone")
+  given = [f"--config.{name}" for name in overrides] + [
+    f"--{name}"
+    for name, value in vars(args).items()
+    if name not in ("replay", "out", "weights", "raw")
+    and value not in (None, [])
+  ]
+  if given:
+    raise UserError(
+      f"--replay takes all from the sidecar; it does not go with {given[0]}"
+    )
   try:
     saved = json.loads(Path(args.replay).read_text(encoding="utf-8"))
     request = Request(check_prompt(saved["prompt"]), int(saved["sample_id"]))
@@ -142,12 +147,14 @@ def _replay(args: argparse.Namespace, overrides: dict[str, str]) -> Plan:
       config=cli.resolve(values, {}),
       requests=[request],
       task=saved["task"],
-      seed=_seed(saved["seed"]),
+      seed=cli.check_seed(saved["seed"]),
       negative_prompt=saved["negative_prompt"],
       raw=args.raw or saved["raw"],
       fingerprint=saved["weights_fingerprint"],
     )
-  except (OSError, ValueError, KeyError, TypeError) as error:
+  except UserError:
+    raise
+  except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
     raise UserError(f"cannot replay {args.replay!r}: {error!r}") from error
   if args.weights:
     plan.config = dataclasses.replace(plan.config, weights=args.weights)
@@ -157,6 +164,8 @@ def _replay(args: argparse.Namespace, overrides: dict[str, str]) -> Plan:
 def _out_dir(name: str) -> Path:
   try:
     Path(name).mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=name):
+      pass
   except OSError as error:
     raise UserError(f"cannot write to --out={name!r}: {error}") from error
   return Path(name)
@@ -181,14 +190,13 @@ def _make(
       on_step=bar.update,
     )[0]
   timings["run_seconds"] = time.perf_counter() - start
-  stem = media.free_path(out, file_stem(request))
-  paths = write_outputs(stem, pixels, plan.config.data.fps, raw=plan.raw)
-  sidecar = Path(f"{stem}.json")
-  with media.new_file(sidecar) as temporary:
-    temporary.write_text(
-      json.dumps(_sidecar(model, plan, request, timings), indent=2) + "\n"
-    )
-  return [*paths, sidecar]
+  with tempfile.TemporaryDirectory(prefix=".", dir=out) as scratch:
+    stem = Path(scratch) / "clip"
+    files = write_outputs(stem, pixels, plan.config.data.fps, raw=plan.raw)
+    files.append(Path(f"{stem}.json"))
+    sidecar = _sidecar(model, plan, request, timings)
+    files[-1].write_text(json.dumps(sidecar, indent=2) + "\n")
+    return media.publish_together(files, out, file_stem(request))
 
 
 def write_outputs(

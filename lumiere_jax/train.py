@@ -2,12 +2,15 @@
 """Trains one stage: python -m lumiere_jax.train --config=... --workdir=...
 
 The same command again resumes. When it ends, or is stopped by a signal, the
-averaged weights lie in WORKDIR/weights.
+averaged weights lie in WORKDIR/weights; stopped, it exits with status 143, so
+that what waits for its end does not begin.
 """
 
 import dataclasses
 import json
 import shutil
+import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,6 +21,7 @@ from lumiere_jax.checkpoint import Checkpointer
 from lumiere_jax.config import Config, to_dict
 from lumiere_jax.data import loader
 from lumiere_jax.diffusion.sampler import sample_keys
+from lumiere_jax.errors import UserError
 from lumiere_jax.inference.generate import Text
 from lumiere_jax.shapes import PyTree
 from lumiere_jax.text.encoder import TextEncoder
@@ -82,11 +86,15 @@ def fit(cfg: Config, workdir: Path, *, allow_changes: bool = False) -> None:
   """Begins or resumes the run in `workdir` and writes its weights.
 
   Raises:
-    UserError: data, weights or encoder are missing, or the checkpoint there
-      is of another run.
+    UserError: data, weights or encoder are missing, the folder cannot be
+      written, or the checkpoint there is of another run.
+    SystemExit: a signal stopped it.
   """
   fingerprint = loader.fingerprint(cfg.data)
-  params, frozen = build.trainable(cfg, build.initial_params(cfg))
+  loader.attribution(cfg.data)  # Missing, it must not be missed at the end.
+  _make_workdir(workdir)
+  params, origin = build.initial_params(cfg)
+  params, frozen = build.trainable(cfg, params)
   encoder = build.text_encoder(cfg)
   print(
     f"{cfg.name}: {trees.count(params):,} parameters train, "
@@ -113,7 +121,7 @@ def fit(cfg: Config, workdir: Path, *, allow_changes: bool = False) -> None:
   logger = Logger(workdir, cfg.train)
   checkpointer = Checkpointer(
     workdir / "checkpoints",
-    to_dict(cfg),
+    {**to_dict(cfg), "init_from_fingerprint": origin},
     fingerprint,
     keep=cfg.train.keep_checkpoints,
     allow_changes=allow_changes,
@@ -123,10 +131,21 @@ def fit(cfg: Config, workdir: Path, *, allow_changes: bool = False) -> None:
   state = train(state, step, batches, checkpointer, logger, cfg.train, hooks)
   checkpointer.close()
   write_weights(cfg, full_ema(state), workdir)
+  if int(state.step) < cfg.train.steps:
+    sys.exit(143)  # Of a process that SIGTERM ended.
+
+
+def _make_workdir(workdir: Path) -> None:
+  try:
+    workdir.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=workdir):
+      pass
+  except OSError as error:
+    raise UserError(f"cannot write to --workdir={workdir}: {error}") from error
 
 
 def sample_hook(cfg: Config, encoder: TextEncoder, workdir: Path) -> Hook:
-  """A hook that writes one picture of all sample prompts' frames."""
+  """A hook that writes all sample prompts' frames on a sheet, and the clips."""
   task = "text_to_video" if cfg.train.stage == "video" else "text_to_image"
   generator = build.generator(cfg, task)
 
@@ -140,11 +159,16 @@ def sample_hook(cfg: Config, encoder: TextEncoder, workdir: Path) -> Hook:
       clips[prompt] = pixels if pixels.ndim == 4 else pixels[None]
     columns, scale = (1, 8) if cfg.train.stage == "image" else (10, 2)
     sheet = media.contact_sheet_many(clips, columns=columns, scale=scale)
-    folder = workdir / "samples"
-    folder.mkdir(exist_ok=True)
-    path = folder / f"step_{step:07d}.png"
+    samples = workdir / "samples"
+    samples.mkdir(exist_ok=True)
+    path = samples / f"step_{step:07d}.png"
     path.unlink(missing_ok=True)  # Of a run that died after this step.
     media.write_png(path, sheet)
+    if cfg.train.stage == "video":
+      for i, clip in enumerate(clips.values()):
+        path = samples / f"step_{step:07d}_{i}.webp"
+        path.unlink(missing_ok=True)
+        media.write_webp(path, clip, cfg.data.fps)
 
   return write
 
@@ -152,12 +176,16 @@ def sample_hook(cfg: Config, encoder: TextEncoder, workdir: Path) -> Hook:
 def write_weights(cfg: Config, params: PyTree, workdir: Path) -> None:
   """Writes WORKDIR/weights, in place of what this run wrote there before."""
   new, final = workdir / "weights.new", workdir / "weights"
+  old = workdir / "weights.old"
   shutil.rmtree(new, ignore_errors=True)
+  shutil.rmtree(old, ignore_errors=True)
   licence = loader.attribution(cfg.data)
   config = to_dict(dataclasses.replace(cfg, weights=""))
   folder.save(new, params, config, licence, dtype=cfg.train.weights_dtype)
-  shutil.rmtree(final, ignore_errors=True)
+  if final.exists():
+    final.rename(old)
   new.rename(final)
+  shutil.rmtree(old, ignore_errors=True)
   print(f"weights: {final}")
 
 

@@ -117,6 +117,34 @@ def test_ill_typed_value_names_field_value_and_type(values, message):
     ({"model": {"temporal": {"kernel_size": 2}}}, "kernel_size=2 must be odd"),
     ({"train": {"accumulate": 3}}, "accumulate=3 must divide train.batch_size"),
     ({"train": {"steps": 0}}, "train.steps=0 must be > 0"),
+    ({"train": {"sample_every": 5}}, "sample_every=5 needs train.sample_prom"),
+    ({"train": {"ema_decay": 1.0}}, "train.ema_decay=1.0 must be in"),
+    ({"train": {"seed": -1}}, "train.seed=-1 not in"),
+    ({"model": {"norm_num_groups": 0}}, "model.norm_num_groups=0 must be > 0"),
+    ({"model": {"dropout": 1.0}}, "model.dropout=1.0 not in"),
+    (
+      {"model": {"attention_head_dim": 48}},
+      "divide the width 128 .*level with",
+    ),
+    (
+      {
+        "model": {
+          "attention": [False, False, False],
+          "attention_head_dim": 80,
+        }
+      },
+      "divide the width 192 .*middle block",
+    ),
+    (
+      {
+        "model": {"temporal": {"attention_head_dim": 80}},
+        "train": {"stage": "video"},
+      },
+      "temporal.attention_head_dim=80 must divide the width 192",
+    ),
+    ({"model": {"cross_attention_dim": 48}}, "cross_attention_dim=48 must be"),
+    ({"diffusion": {"timestep_shift": 0.0}}, "timestep_shift=0.0 must be > 0"),
+    ({"sampler": {"timestep_shift": -1.0}}, "timestep_shift=-1.0 must be > 0"),
     ({"sampler": {"threshold_max": 0.9}}, "threshold_max=0.9 must be >= 1"),
     ({"sampler": {"steps": 0}}, "sampler.steps=0 must be > 0"),
     ({"sampler": {"name": "dpmpp2m"}}, "did you mean 'dpmpp_2m'"),

@@ -274,3 +274,47 @@ def test_import_leaves_pyav_alone():
     [sys.executable, "-c", code], capture_output=True, text=True, check=True
   )
   assert done.stdout.strip() == "False"
+
+
+def scratch_files(folder):
+  folder.mkdir()
+  files = [folder / "clip.mp4", folder / "clip.json"]
+  for file in files:
+    file.write_text(file.suffix)
+  return files
+
+
+def test_files_that_belong_together_get_one_free_name(tmp_path):
+  (tmp_path / "a.mp4").write_text("old")
+  paths = media.publish_together(scratch_files(tmp_path / "s"), tmp_path, "a")
+  assert paths == [tmp_path / "a-1.mp4", tmp_path / "a-1.json"]
+  assert [p.read_text() for p in paths] == [".mp4", ".json"]
+  assert (tmp_path / "a.mp4").read_text() == "old"
+
+
+def test_a_name_that_another_program_took_is_left_to_it(tmp_path, monkeypatch):
+  """Its second file is there when ours comes: none of ours stays under it."""
+  free = media.free_path
+  (tmp_path / "a.json").write_text("theirs")
+  stems = iter([tmp_path / "a"])
+  monkeypatch.setattr(
+    media, "free_path", lambda *args: next(stems, None) or free(*args)
+  )
+  paths = media.publish_together(scratch_files(tmp_path / "s"), tmp_path, "a")
+  assert paths == [tmp_path / "a-1.mp4", tmp_path / "a-1.json"]
+  assert not (tmp_path / "a.mp4").exists()
+  assert (tmp_path / "a.json").read_text() == "theirs"
+
+
+def test_files_that_cannot_be_written_leave_nothing(tmp_path, monkeypatch):
+  publish = media._publish
+
+  def full(temporary, path):
+    if path.suffix == ".json":
+      raise OSError(28, "No space left on device")
+    publish(temporary, path)
+
+  monkeypatch.setattr(media, "_publish", full)
+  with pytest.raises(UserError, match="No space left"):
+    media.publish_together(scratch_files(tmp_path / "s"), tmp_path, "a")
+  assert [p.name for p in tmp_path.iterdir()] == ["s"]

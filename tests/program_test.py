@@ -202,7 +202,11 @@ def test_step_by_step_is_the_same_program_and_clip(model):
     (["--prompt=a", "--frobnicate"], "unknown argument '--frobnicate'"),
     (["--prompt=a", "--config=no/such.py"], "no config file"),
     (["--prompt=a", "--weights=nowhere"], "no weights in 'nowhere'"),
+    (["--prompt=a", "--config.weights=demo"], "give --weights=DIR"),
     (["--replay=nothing.json"], "cannot replay 'nothing.json'"),
+    (["--replay=a.json", "--steps=4"], "it does not go with --steps"),
+    (["--replay=a.json", "--seed=0"], "it does not go with --seed"),
+    (["--replay=a.json", "--config.data.fps=8"], "go with --config.data.fps"),
   ],
 )
 def test_mistakes_are_one_line_and_write_nothing(
@@ -215,17 +219,22 @@ def test_mistakes_are_one_line_and_write_nothing(
   assert not out.exists() or not list(out.iterdir())
 
 
-@pytest.mark.parametrize("program", ["sample", "train", "evaluate"])
-def test_a_mistake_has_no_traceback(program, tmp_path):
+@pytest.mark.parametrize(
+  ("program", "flag"),
+  [
+    ("sample", "--prompt=a"),
+    ("train", "--workdir=w"),
+    ("evaluate", "--seed=1"),
+  ],
+)
+def test_a_mistake_has_no_traceback(program, flag):
   result = subprocess.run(
     [
       sys.executable,
       "-m",
       f"lumiere_jax.{program}",
       "--config=no/such.py",
-      "--prompt=a",
-      "--out=o",
-      f"--workdir={tmp_path}",
+      flag,
     ],
     capture_output=True,
     text=True,
@@ -233,7 +242,8 @@ def test_a_mistake_has_no_traceback(program, tmp_path):
   )
   assert result.returncode == 2
   lines = result.stderr.strip().splitlines()
-  assert len(lines) == 1 and lines[0].startswith("error: "), result.stderr
+  assert len(lines) == 1, result.stderr
+  assert lines[0].startswith("error: no config file 'no/such.py'")
 
 
 def test_evaluation_refuses_an_existing_report_at_once(weights, tmp_path):
@@ -260,6 +270,41 @@ def test_dry_run_of_training_tells_everything(capsys):
     if line.startswith(("train ", "frozen ")):
       assert line.startswith("train ") == ("temporal_" in line), line
   assert "pixels (4, 80, 32, 32, 3) uint8" in printed
+
+
+def test_kept_clips_are_of_one_model_only(tmp_path):
+  made = {"seed": 0, "weights_fingerprint": "abc"}
+  evaluate._claim(tmp_path / "clips", made)
+  evaluate._claim(tmp_path / "clips", made)
+  with pytest.raises(UserError, match="made with seed=0, not 1"):
+    evaluate._claim(tmp_path / "clips", {**made, "seed": 1})
+
+
+@pytest.mark.parametrize(
+  ("options", "message"),
+  [
+    ({"prompts": []}, "must be a list of prompts"),
+    ({"prompts": "a cat"}, "must be a list of prompts"),
+    ({"prompts": ["a cat"], "batch_size": 0}, "batch_size=0"),
+  ],
+)
+def test_the_library_refuses_what_it_cannot_make(model, options, message):
+  with pytest.raises(UserError, match=message):
+    model.generate(**options)
+
+
+def test_training_does_not_begin_from_weights_of_another_kind(weights):
+  model = {**CONFIG["model"], "act_fn": "silu"}
+  values = {**CONFIG, "model": model}
+  values["train"] = {**CONFIG.get("train", {}), "init_from": str(weights)}
+  with pytest.raises(UserError, match="act_fn='silu', there 'gelu'"):
+    build.initial_params(from_dict(values))
+
+
+def test_a_workdir_that_cannot_be_is_told_before_the_work(tmp_path):
+  (tmp_path / "file").write_text("")
+  with pytest.raises(UserError, match="cannot write to --workdir="):
+    train._make_workdir(tmp_path / "file" / "run")
 
 
 def test_image_weights_make_no_clips(tmp_path, model):

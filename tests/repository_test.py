@@ -8,9 +8,17 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
 import pytest
 
+from lumiere_jax import build, cli, trees
+from lumiere_jax.api import weights_config
 from lumiere_jax.config import from_dict
+from lumiere_jax.data import render, world
+from lumiere_jax.evaluation import motion
+from lumiere_jax.models.stunet import STUNet
+from lumiere_jax.weights import folder
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "lumiere_jax"
@@ -219,3 +227,44 @@ def test_every_module_that_runs_has_a_main():
     if any("__main__" in ast.unparse(guard.test) for guard in guards):
       functions = {n.name for n in tree.body if isinstance(n, ast.FunctionDef)}
       assert "main" in functions, _name(path)
+
+
+def test_shipped_weights_fit_what_the_demo_config_says():
+  """A change of the network needs new weights, or this is red."""
+  path = folder.resolve("demo")
+  params, saved, info = folder.load(path)
+  config = from_dict(saved)
+  assert trees.diff(build.abstract_params(config.model), params) == ""
+  assert trees.fingerprint(params) == info.fingerprint
+  files = [p for p in path.iterdir() if p.suffix == ".safetensors"]
+  assert 0 < sum(p.stat().st_size for p in files) <= 24 * 10**6
+  # The library samples as the command line does.
+  file = cli.read_config(str(ROOT / "configs" / "demo.py"))
+  assert from_dict(weights_config("demo", file)).sampler == config.sampler
+
+
+def test_evaluation_and_data_speak_of_the_same_movements():
+  assert set(motion.MOVEMENTS) == set(world.MOVEMENTS)
+  assert motion.HOPS == render.BOUNCES
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=_name)
+def test_every_config_is_of_a_network_that_fits_its_data(path):
+  """At full size, by shapes alone: nothing is computed."""
+  values = cli.read_config(str(path))
+  if values.get("weights"):
+    values = weights_config(values["weights"], values)
+  config = from_dict(values)
+  data, network = config.data, config.model
+  lead = (2, data.num_frames) if network.temporal is not None else (2,)
+  size = (*lead, data.size_px, data.size_px)
+  text = (2, config.text.max_tokens, network.encoder_hid_dim)
+  out = jax.eval_shape(
+    lambda params, *args: STUNet(network).apply({"params": params}, *args),
+    build.abstract_params(network),
+    jax.ShapeDtypeStruct((*size, network.in_channels), jnp.float32),
+    jax.ShapeDtypeStruct((2,), jnp.float32),
+    jax.ShapeDtypeStruct(text, jnp.float32),
+    jax.ShapeDtypeStruct(text[:2], jnp.bool_),
+  )
+  assert out.shape == (*size, network.out_channels)

@@ -20,8 +20,7 @@ class TemporalConfig:
     attention_head_dim: width of their heads.
     conditioned: scales and shifts in the inflation blocks, frame by frame, by
       embeddings of noise level, text and frame number. Ours; Fig. 4 shows no
-      such input. It lets small models learn which caption means which motion
-      from few clips.
+      such input. For small models trained on few clips.
   """
 
   kernel_size: int = 3
@@ -114,6 +113,15 @@ class UNetConfig:
       f"model.attention={self.attention} needs {levels} entries, one per entry"
       f" of model.block_out_channels={self.block_out_channels}",
     )
+    for name in (
+      "attention_head_dim",
+      "addition_embed_heads",
+      "norm_num_groups",
+      "patch_size",
+    ):
+      value = getattr(self, name)
+      check(value > 0, f"model.{name}={value} must be > 0")
+    check(0 <= self.dropout < 1, f"model.dropout={self.dropout} not in [0, 1)")
     for name in ("layers_per_block", "only_cross_attention"):
       value = getattr(self, name)
       check(
@@ -126,14 +134,7 @@ class UNetConfig:
         f"model.norm_num_groups={self.norm_num_groups} must divide each of "
         f"model.block_out_channels={self.block_out_channels}",
       )
-    for width, flag in zip(
-      self.block_out_channels, self.attention, strict=True
-    ):
-      check(
-        not flag or width % self.attention_head_dim == 0,
-        f"model.attention_head_dim={self.attention_head_dim} must divide the "
-        f"width {width} of every level with attention",
-      )
+    self._check_heads()
     check(
       self.encoder_hid_dim % self.addition_embed_heads == 0,
       f"model.addition_embed_heads={self.addition_embed_heads} must divide "
@@ -151,8 +152,30 @@ class UNetConfig:
     for name in ("dtype", "param_dtype"):
       choice(getattr(self, name), ("float32", "bfloat16"), f"model.{name}")
     check(
-      self.patch_size > 0, f"model.patch_size={self.patch_size} must be > 0"
+      self.cross_attention_norm == "none" or self.cross_attention_dim % 32 == 0,
+      f"model.cross_attention_dim={self.cross_attention_dim} must be a "
+      "multiple of 32, the groups of model.cross_attention_norm='group_norm'",
     )
+
+  def _check_heads(self) -> None:
+    # The middle block, as wide as the coarsest level, always attends.
+    flags = (*self.attention[:-1], True)
+    for width, flag in zip(self.block_out_channels, flags, strict=True):
+      check(
+        not flag or width % self.attention_head_dim == 0,
+        f"model.attention_head_dim={self.attention_head_dim} must divide the "
+        f"width {width} of every level with attention and of the middle block",
+      )
+    if self.temporal is not None:
+      head_dim, width = (
+        self.temporal.attention_head_dim,
+        self.block_out_channels[-1],
+      )
+      check(
+        head_dim > 0 and width % head_dim == 0,
+        f"model.temporal.attention_head_dim={head_dim} must divide the width "
+        f"{width} of the coarsest level",
+      )
 
   @property
   def num_levels(self) -> int:

@@ -57,7 +57,8 @@ class DiffusionConfig:
     timestep_shift: training draws timesteps whose sigma / alpha is this many
       times that of uniform ones (arXiv 2403.03206, section 5.3.2). Many frames
       show the same thing, so what a clip shows, and how it moves, is decided
-      at higher noise than in an image.
+      at higher noise than in an image. Unlike schedule.logsnr_shift it leaves
+      the noise at each t, which frozen layers have learnt, as it is.
   """
 
   schedule: ScheduleConfig = field(default_factory=ScheduleConfig)

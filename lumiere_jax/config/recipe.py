@@ -144,9 +144,14 @@ class TrainConfig:
       f"train.batch_size={self.batch_size}",
     )
     check(
-      0 <= self.caption_dropout < 1,
-      f"train.caption_dropout={self.caption_dropout} must be in [0, 1)",
+      not self.sample_every or len(self.sample_prompts) > 0,
+      f"train.sample_every={self.sample_every} needs train.sample_prompts",
     )
+    check(0 <= self.seed < 2**32, f"train.seed={self.seed} not in 0..2^32-1")
+    check(self.clip_norm > 0, f"train.clip_norm={self.clip_norm} must be > 0")
+    for name in ("caption_dropout", "ema_decay"):
+      value = getattr(self, name)
+      check(0 <= value < 1, f"train.{name}={value} must be in [0, 1)")
 
 
 @dataclass(frozen=True, kw_only=True)

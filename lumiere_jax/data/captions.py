@@ -68,10 +68,12 @@ class Caption:
 def article(noun: str) -> str:
   """The noun behind "a" or "an", by its first letter's sound.
 
-  Words that are spelt with a vowel and spoken with a consonant: UFO, unicorn.
+  Spelt with a vowel and spoken with a consonant: UFO, unicorn, ewe; the other
+  way round: hourglass.
   """
-  consonant = noun.lower().startswith(("ufo", "uni", "one", "eu", "t-rex"))
-  vowel = noun[0].lower() in "aeiou" and not consonant
+  consonant = noun.lower().startswith(("ufo", "uni", "one", "eu", "ewe"))
+  vowel = noun.lower().startswith(("a", "e", "i", "o", "u", "hour"))
+  vowel = vowel and not consonant
   return f"{'an' if vowel else 'a'} {noun}"
 
 

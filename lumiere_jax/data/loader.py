@@ -146,7 +146,10 @@ def read_clips(
 
 
 def fingerprint(cfg: DataConfig) -> str:
-  """Sixteen hexadecimal digits that change with the dataset's contents."""
+  """Sixteen hexadecimal digits of the dataset's description.
+
+  It counts examples and bytes, and names the version and its source.
+  """
   folder = dataset_folder(cfg)
   digest = hashlib.sha256()
   for name in ("dataset_info.json", "features.json", "metadata.json"):

@@ -103,6 +103,11 @@ def sampling_timesteps(schedule: Schedule, cfg: SamplerConfig) -> np.ndarray:
     UserError: more steps than timesteps, or a shift that makes some the same.
   """
   if cfg.name == "dpmpp_2m" and cfg.spacing != "trailing":
+    if cfg.steps >= schedule.num_timesteps:
+      raise UserError(
+        f"sampler.steps={cfg.steps} must be in 1..{schedule.num_timesteps - 1} "
+        f"with sampler.spacing={cfg.spacing!r} of {cfg.name!r}"
+      )
     timesteps = schedule.timesteps(cfg.spacing, cfg.steps + 1)[:-1]
   else:
     timesteps = schedule.timesteps(cfg.spacing, cfg.steps)

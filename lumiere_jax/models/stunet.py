@@ -40,8 +40,8 @@ class Condition(NamedTuple):
 
   Attributes:
     emb: (b, 4 * width) time, noise level and pooled text.
-    temporal_emb: (b, t, 4 * width) the same and the frame's number, for
-      inflation blocks, or None if they get none.
+    temporal_emb: (b, t, 4 * width) time, pooled text of their own and the
+      frame's number for the inflation blocks, or None if they get none.
     text: (b, s, d) projected text features.
     mask: (b, s) true where a token is real, or None.
     dropout_keys: (b,) typed keys, or None for no dropout.

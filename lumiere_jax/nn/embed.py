@@ -106,9 +106,8 @@ class TextEmbedding(nn.Module):
   Attributes:
     cfg: the network's configuration.
     dim: width of the result.
-    final_norm: whether there is the last layer norm, as in IF. In training,
-      what all captions share grows and the norm then shrinks what tells them
-      apart: "left" and "right" came out 1% apart.
+    final_norm: whether there is the last layer norm, as in IF. Where what all
+      captions share grows in training, the norm shrinks what tells them apart.
   """
 
   cfg: UNetConfig

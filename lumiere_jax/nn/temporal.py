@@ -121,7 +121,8 @@ class ConvInflation(nn.Module):
 
   2-D spatial convolution, 1-D temporal convolution, zero-initialised linear
   projection. Norms and activations stand where the text-to-image residual
-  block has them; the figure shows none (our decision).
+  block has them; the figure shows none (our decision). An embedding of each
+  frame, if given, scales and shifts what follows the second norm.
 
   Attributes:
     cfg: the network's configuration.
@@ -154,6 +155,8 @@ class AttentionInflation(nn.Module):
   Every pixel attends over the frames of the clip; the linear projection at
   the end is zero-initialised. Frame positions are sinusoidal (our decision),
   so that clips of other lengths than the trained one need no new parameters.
+  An embedding of each frame, if given, scales and shifts what the first norm
+  leaves.
 
   Attributes:
     cfg: the network's configuration.

@@ -42,6 +42,8 @@ def train(
 ) -> TrainState:
   """Trains until `cfg.steps`, or until SIGTERM or SIGINT; returns the state.
 
+  A state of fewer steps than `cfg.steps` means that a signal came.
+
   The order of one turn is evaluate, save, fetch, dispatch, read the metrics of
   the step before. Saving comes before fetching, so that the saved position in
   the data is that of the saved weights. Fetching comes while the device still

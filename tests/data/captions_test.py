@@ -55,6 +55,9 @@ def test_a_single_name_is_enough():
     ("unicorn head", "a unicorn head"),
     ("umbrella", "an umbrella"),
     ("orange", "an orange"),
+    ("hourglass", "an hourglass"),
+    ("house", "a house"),
+    ("ewe", "a ewe"),
   ],
 )
 def test_articles(noun, text):

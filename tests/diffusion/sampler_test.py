@@ -277,7 +277,7 @@ def test_shift_moves_the_steps_to_high_noise(name, spacing):
 
 
 def test_a_shift_that_merges_steps_is_refused():
-  with pytest.raises(UserError, match="fall on only 587 timesteps"):
+  with pytest.raises(UserError, match=r"fall on only \d+ timesteps"):
     sampler.sampling_timesteps(
       SCHEDULE, config("ddim", 1000, timestep_shift=4.0)
     )

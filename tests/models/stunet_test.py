@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 import dataclasses
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 
 from lumiere_jax import build, trees
 from lumiere_jax.models.stunet import STUNet, is_temporal
+from lumiere_jax.nn.temporal import AttentionInflation, ConvInflation
 from tests.models.nets import (
   IMAGE,
   apply,
@@ -150,6 +152,31 @@ def test_conditions_matter(what):
   assert np.abs(difference).max() > 1e-3
 
 
+def test_inflation_blocks_hear_of_the_frames_that_their_level_has():
+  """0, N, 2N, ... as in the inflation contract; temporal text has no norm2."""
+  heard = {}
+
+  def record(call, args, kwargs, context):
+    block = isinstance(context.module, ConvInflation | AttentionInflation)
+    if block and context.method_name == "__call__":
+      heard[context.module.path] = args[1]
+    return call(*args, **kwargs)
+
+  video = inflated(IMAGE, conditioned=True)
+  params = randomised(video)
+  with nn.intercept_methods(record):
+    STUNet(video).apply({"params": params}, *inputs(video, 1, 8))
+  fine, coarse = (
+    heard["down_0", "temporal_conv_0"],
+    heard["mid", "temporal_attention_0"],
+  )
+  assert fine.shape[1] == 8
+  assert np.abs(fine[:, 1:] - fine[:, :-1]).max() > 1e-3
+  np.testing.assert_array_equal(coarse, fine[:, :: video.temporal_stride])
+  pool = params["temporal_text_pool"]
+  assert "norm2" in params["text_pool"] and "norm2" not in pool
+
+
 def test_inflated_tree_is_the_image_tree_and_temporal_subtrees():
   image, video = (
     trees.flatten(build.abstract_params(c)) for c in (IMAGE, VIDEO)
@@ -187,7 +214,9 @@ def test_every_parameter_can_learn():
   grads = trees.flatten(jax.jit(jax.grad(loss))(params))
   # A bias of keys shifts all logits of a query alike: softmax cancels it.
   cancelled = {p for p in grads if p.endswith(("pool/k/bias",))}
-  cancelled |= {p for p in grads if "temporal" in p and "to_k" in p}
+  cancelled |= {
+    p for p in grads if "temporal" in p and "to_k" in p and p.endswith("bias")
+  }
   dead = [
     path
     for path, g in grads.items()

@@ -78,13 +78,12 @@ def test_sinusoid_starts_with_cosines():
 
 
 @pytest.mark.parametrize("only_cross", [False, True])
-def test_attention_without_image_keys_is_pixelwise(only_cross):
+def test_attention_does_not_know_where_a_pixel_is(only_cross):
   module = TextImageAttention(CFG, only_cross)
   x, text = draw(1, 4, 4, 8), draw(1, 3, 32, seed=1)
   params = module.init(jax.random.key(0), x, text)["params"]
   assert np.abs(params["to_out"]["kernel"]).max() == 0
   params["to_out"]["kernel"] = draw(8, 8, seed=2)
-  # The norm mixes pixels, so move one pixel to where another was instead.
   y = module.apply({"params": params}, x, text)
   rolled = module.apply({"params": params}, jnp.roll(x, 1, axis=1), text)
   np.testing.assert_allclose(jnp.roll(y, 1, axis=1), rolled, atol=1e-5)
