@@ -30,6 +30,7 @@ NUM_TIMESTEPS = 100
 WIDTH = 3
 
 CFG = TrainConfig(
+  sample_prompts=("a frog",),
   steps=6,
   batch_size=8,
   learning_rate=0.1,
