@@ -85,8 +85,7 @@ class Lumiere:
       uint8 (n, t, h, w, 3), or (n, h, w, 3) for images.
 
     Raises:
-      UserError: no prompt, an empty one, an unknown task, a seed or number
-        that cannot be.
+      UserError: no prompt, an empty one, an unknown task, or no samples.
     """
     if isinstance(prompts, str) or not prompts:
       raise UserError(f"prompts={prompts!r} must be a list of prompts")

@@ -6,6 +6,7 @@ import ctypes
 import importlib.util
 import os
 import sys
+import tempfile
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -77,6 +78,21 @@ def check_seed(seed: int) -> int:
   if not 0 <= seed < 2**32:
     raise UserError(f"--seed={seed} must be in 0..{2**32 - 1}")
   return seed
+
+
+def output_folder(flag: str, name: str) -> Path:
+  """Makes the folder that a flag names, before the work that is to fill it.
+
+  Raises:
+    UserError: it cannot be made or written to.
+  """
+  try:
+    Path(name).mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=name):
+      pass
+  except OSError as error:
+    raise UserError(f"cannot write to {flag}={name!r}: {error}") from error
+  return Path(name)
 
 
 def read_config(path: str) -> dict[str, Any]:

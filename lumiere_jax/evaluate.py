@@ -140,8 +140,8 @@ def _claim(clips_dir: Path, made_with: Mapping[str, Any]) -> None:
           f"{name}={saved.get(name)!r}, not {value!r}"
         )
     return
-  clips_dir.mkdir(parents=True, exist_ok=True)
-  note.write_text(json.dumps(made_with, indent=2) + "\n")
+  with media.new_file(note) as temporary:
+    temporary.write_text(json.dumps(made_with, indent=2) + "\n")
 
 
 def _labels(clip: loader.LabelledClip) -> Labels:
@@ -168,7 +168,6 @@ def _generated(
     else:
       clip = model.run([request], seed=seed)[0]
       if path:
-        path.parent.mkdir(parents=True, exist_ok=True)
         media.save_npy(path, clip)
     yield clip, _labels(real)
 

@@ -58,7 +58,7 @@ def main(argv: Sequence[str]) -> None:
   parser = _parser()
   args, overrides = cli.parse(parser, argv)
   plan = _replay(args, overrides) if args.replay else _plan(args, overrides)
-  out = _out_dir(args.out)
+  out = cli.output_folder("--out", args.out)
   cli.enable_compilation_cache()
   model = Lumiere.from_config(plan.config)
   if plan.fingerprint not in (None, model.info.fingerprint):
@@ -159,16 +159,6 @@ def _replay(args: argparse.Namespace, overrides: dict[str, str]) -> Plan:
   if args.weights:
     plan.config = dataclasses.replace(plan.config, weights=args.weights)
   return plan
-
-
-def _out_dir(name: str) -> Path:
-  try:
-    Path(name).mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryFile(dir=name):
-      pass
-  except OSError as error:
-    raise UserError(f"cannot write to --out={name!r}: {error}") from error
-  return Path(name)
 
 
 def _make(

@@ -10,7 +10,6 @@ import dataclasses
 import json
 import shutil
 import sys
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,7 +20,6 @@ from lumiere_jax.checkpoint import Checkpointer
 from lumiere_jax.config import Config, to_dict
 from lumiere_jax.data import loader
 from lumiere_jax.diffusion.sampler import sample_keys
-from lumiere_jax.errors import UserError
 from lumiere_jax.inference.generate import Text
 from lumiere_jax.shapes import PyTree
 from lumiere_jax.text.encoder import TextEncoder
@@ -60,7 +58,8 @@ def main(argv: Sequence[str]) -> None:
     parser.error("--workdir is needed to train")
   cli.enable_compilation_cache()
   cli.keep_freed_memory()
-  fit(cfg, Path(args.workdir), allow_changes=args.allow_changes)
+  workdir = cli.output_folder("--workdir", args.workdir)
+  fit(cfg, workdir, allow_changes=args.allow_changes)
 
 
 def describe(cfg: Config) -> str:
@@ -86,13 +85,12 @@ def fit(cfg: Config, workdir: Path, *, allow_changes: bool = False) -> None:
   """Begins or resumes the run in `workdir` and writes its weights.
 
   Raises:
-    UserError: data, weights or encoder are missing, the folder cannot be
-      written, or the checkpoint there is of another run.
+    UserError: data, weights or encoder are missing, or the checkpoint there
+      is of another run.
     SystemExit: a signal stopped it.
   """
   fingerprint = loader.fingerprint(cfg.data)
-  loader.attribution(cfg.data)  # Missing, it must not be missed at the end.
-  _make_workdir(workdir)
+  licence = loader.attribution(cfg.data)
   params, origin = build.initial_params(cfg)
   params, frozen = build.trainable(cfg, params)
   encoder = build.text_encoder(cfg)
@@ -130,18 +128,9 @@ def fit(cfg: Config, workdir: Path, *, allow_changes: bool = False) -> None:
   hooks = (sample_hook(cfg, encoder, workdir),)
   state = train(state, step, batches, checkpointer, logger, cfg.train, hooks)
   checkpointer.close()
-  write_weights(cfg, full_ema(state), workdir)
+  write_weights(cfg, full_ema(state), workdir, licence)
   if int(state.step) < cfg.train.steps:
     sys.exit(143)  # Of a process that SIGTERM ended.
-
-
-def _make_workdir(workdir: Path) -> None:
-  try:
-    workdir.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryFile(dir=workdir):
-      pass
-  except OSError as error:
-    raise UserError(f"cannot write to --workdir={workdir}: {error}") from error
 
 
 def sample_hook(cfg: Config, encoder: TextEncoder, workdir: Path) -> Hook:
@@ -173,13 +162,14 @@ def sample_hook(cfg: Config, encoder: TextEncoder, workdir: Path) -> Hook:
   return write
 
 
-def write_weights(cfg: Config, params: PyTree, workdir: Path) -> None:
+def write_weights(
+  cfg: Config, params: PyTree, workdir: Path, licence: str
+) -> None:
   """Writes WORKDIR/weights, in place of what this run wrote there before."""
   new, final = workdir / "weights.new", workdir / "weights"
   old = workdir / "weights.old"
   shutil.rmtree(new, ignore_errors=True)
   shutil.rmtree(old, ignore_errors=True)
-  licence = loader.attribution(cfg.data)
   config = to_dict(dataclasses.replace(cfg, weights=""))
   folder.save(new, params, config, licence, dtype=cfg.train.weights_dtype)
   if final.exists():

@@ -304,7 +304,7 @@ def test_training_does_not_begin_from_weights_of_another_kind(weights):
 def test_a_workdir_that_cannot_be_is_told_before_the_work(tmp_path):
   (tmp_path / "file").write_text("")
   with pytest.raises(UserError, match="cannot write to --workdir="):
-    train._make_workdir(tmp_path / "file" / "run")
+    cli.output_folder("--workdir", str(tmp_path / "file" / "run"))
 
 
 def test_image_weights_make_no_clips(tmp_path, model):

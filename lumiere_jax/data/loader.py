@@ -158,9 +158,16 @@ def fingerprint(cfg: DataConfig) -> str:
 
 
 def attribution(cfg: DataConfig) -> str:
-  """Licence and attribution of what the dataset was made from."""
+  """Licence and attribution of what the dataset was made from.
+
+  Raises:
+    UserError: the dataset or its attribution is missing.
+  """
   path = dataset_folder(cfg) / "ATTRIBUTION.md"
-  return path.read_text(encoding="utf-8")
+  try:
+    return path.read_text(encoding="utf-8")
+  except OSError as error:
+    raise UserError(f"cannot read {path}: {error.strerror}") from error
 
 
 def dataset_folder(cfg: DataConfig) -> Path:

@@ -191,9 +191,14 @@ def test_the_fingerprint_tells_datasets_apart(tiny, tmp_path):
   assert loader.fingerprint(tiny) != loader.fingerprint(other)
 
 
-def test_the_built_folder_carries_the_attribution(tiny):
-  text = (loader.dataset_folder(tiny) / "ATTRIBUTION.md").read_text()
+def test_the_built_folder_carries_the_attribution(tiny, tmp_path):
+  text = loader.attribution(tiny)
   assert "Microsoft" in text and "MIT" in text and "emojibase" in text
+  folder = tmp_path / loader.dataset_folder(tiny).relative_to(tiny.data_dir)
+  folder.mkdir(parents=True)
+  (folder / "dataset_info.json").write_text("{}")
+  with pytest.raises(UserError, match=r"ATTRIBUTION\.md: No such"):
+    loader.attribution(dataclasses.replace(tiny, data_dir=str(tmp_path)))
 
 
 def test_mistakes_are_one_clear_line(tiny, tmp_path):

@@ -200,7 +200,7 @@ def test_the_last_step_returns_x0():
   for name in ("ddpm", "ddim", "dpmpp_2m"):
     for spacing in ("leading", "trailing", "linspace"):
       cfg = config(name, 9, eta=1.0, spacing=spacing)
-      timesteps = sampler.sampling_timesteps(SCHEDULE, cfg)
+      timesteps = diffusion.sampling_timesteps(SCHEDULE, cfg)
       table = sampler.coefficients(SCHEDULE, cfg, timesteps)
       last = [column[-1] for column in table]
       assert last[:4] == [0, 1, 0, 0] and last[-1] == 0
@@ -210,7 +210,7 @@ def test_the_last_step_returns_x0():
 @pytest.mark.parametrize("name", ["ddim", "dpmpp_2m"])
 def test_a_tail_of_the_timesteps_continues_a_noised_clip(name):
   cfg = config(name, 20)
-  timesteps = sampler.sampling_timesteps(SCHEDULE, cfg)
+  timesteps = diffusion.sampling_timesteps(SCHEDULE, cfg)
   keys = diffusion.sample_keys(0, range(2))
   whole = run(cfg, keys)
   np.testing.assert_array_equal(whole, run(cfg, keys, timesteps=timesteps))
@@ -240,7 +240,7 @@ def test_a_tail_of_the_timesteps_continues_a_noised_clip(name):
 
 def test_steps_of_a_run_from_the_middle_draw_the_noise_of_the_whole_run():
   cfg = config("ddpm", 10)
-  timesteps = sampler.sampling_timesteps(SCHEDULE, cfg)
+  timesteps = diffusion.sampling_timesteps(SCHEDULE, cfg)
   keys = diffusion.sample_keys(0, range(2))
   seen = []
 
@@ -265,10 +265,10 @@ def test_steps_of_a_run_from_the_middle_draw_the_noise_of_the_whole_run():
 @pytest.mark.parametrize("spacing", ["leading", "trailing", "linspace"])
 @pytest.mark.parametrize("name", ["ddim", "dpmpp_2m"])
 def test_shift_moves_the_steps_to_high_noise(name, spacing):
-  plain = sampler.sampling_timesteps(
+  plain = diffusion.sampling_timesteps(
     SCHEDULE, config(name, 12, spacing=spacing)
   )
-  moved = sampler.sampling_timesteps(
+  moved = diffusion.sampling_timesteps(
     SCHEDULE, config(name, 12, spacing=spacing, timestep_shift=3.0)
   )
   want = np.round(SCHEDULE.shifted(plain, 3.0))
@@ -278,10 +278,10 @@ def test_shift_moves_the_steps_to_high_noise(name, spacing):
 
 def test_a_shift_that_merges_steps_is_refused():
   with pytest.raises(UserError, match=r"fall on only \d+ timesteps"):
-    sampler.sampling_timesteps(
+    diffusion.sampling_timesteps(
       SCHEDULE, config("ddim", 1000, timestep_shift=4.0)
     )
-  every = sampler.sampling_timesteps(SCHEDULE, config("ddim", 1000))
+  every = diffusion.sampling_timesteps(SCHEDULE, config("ddim", 1000))
   np.testing.assert_array_equal(every, np.arange(1000)[::-1])
 
 
