@@ -23,6 +23,7 @@ setup(
     "Programming Language :: Python :: 3",
     "Programming Language :: Python :: 3.11",
     "Programming Language :: Python :: 3.12",
+    "Programming Language :: Python :: 3.13",
     "Topic :: Multimedia :: Video",
     "Topic :: Scientific/Engineering :: Artificial Intelligence",
   ],
@@ -60,6 +61,7 @@ setup(
     "data": [],  # building emoji_motion needs no more than the rest
     "eval": ["matplotlib>=3.9"],
     "convert": ["diffusers>=0.35", "torch>=2.11", "transformers>=4.56"],
-    "dev": ["beartype>=0.20", "pytest>=8.4", "ruff==0.17.6"],
+    # setuptools: the suite builds a wheel without asking an index.
+    "dev": ["beartype>=0.20", "pytest>=8.4", "ruff==0.17.6", "setuptools>=77"],
   },
 )
