@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Draws the loss of training runs, by quarter of the timesteps.
+"""Draws the loss of training runs, by quarter of the timesteps; prints hours.
 
 python docs/loss_curves.py --out=docs/loss.png runs/t2i runs/t2v
 (needs the "eval" extra)
@@ -8,11 +8,13 @@ python docs/loss_curves.py --out=docs/loss.png runs/t2i runs/t2v
 import argparse
 import json
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
+import numpy as np
 
 
 def main() -> None:
@@ -22,18 +24,36 @@ def main() -> None:
   args = parser.parse_args()
   count = len(args.runs)
   _, axes = plt.subplots(1, count, figsize=(5 * count, 3.5), squeeze=False)
-  for axis, run in zip(axes[0], args.runs, strict=True):
-    text = (Path(run) / "metrics.jsonl").read_text()
+  for axis, run in zip(axes[0], map(Path, args.runs), strict=True):
+    text = (run / "metrics.jsonl").read_text()
     lines = [json.loads(line) for line in text.splitlines()]
+    print(run.name, _cost(run, lines))
     steps = [line["step"] for line in lines]
     axis.plot(steps, [line["loss"] for line in lines], "k", label="all")
     for i, name in enumerate(("least noise", "second", "third", "most noise")):
-      values = [line["loss_by_t"][i] for line in lines]
-      axis.plot(steps, values, lw=0.8, label=name)
-    axis.set(title=Path(run).name, xlabel="step", ylabel="loss", yscale="log")
+      values = np.asarray([line["loss_by_t"][i] for line in lines], float)
+      drawn = np.isfinite(values)  # A quarter may go a while without a draw.
+      axis.plot(np.asarray(steps)[drawn], values[drawn], lw=0.8, label=name)
+    axis.set(title=run.name, xlabel="step", ylabel="loss", yscale="log")
     axis.legend(fontsize=7)
   plt.tight_layout()
   plt.savefig(args.out, dpi=110)
+
+
+def _cost(run: Path, lines: list[dict[str, Any]]) -> str:
+  """What the run took while it ran: pauses and compilation do not count."""
+  config = json.loads((run / "weights" / "config.json").read_text())
+  batch = config["train"]["batch_size"]
+  unit = "clips" if config["train"]["stage"] == "video" else "stills"
+  done = np.diff([0, *(line["step"] for line in lines)]) * batch
+  rate = f"{unit}_per_second"
+  rates = np.asarray([line.get(rate, np.nan) for line in lines])
+  rates = np.where(np.isnan(rates), np.nanmedian(rates), rates)
+  hours = np.sum(done / rates) / 3600
+  return (
+    f"steps {lines[-1]['step']}, {unit} {done.sum()}, hours {hours:.1f}, "
+    f"median rate {np.median(rates):.2f}/s"
+  )
 
 
 if __name__ == "__main__":
