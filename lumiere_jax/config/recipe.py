@@ -45,6 +45,8 @@ class DataConfig:
     size_px: height and width of a frame.
     motion_caption_rate: share of stills in stage 1 that carry the clip's whole
       caption rather than the one without movement.
+    focus: movements that training draws more often: those that come hard.
+    focus_share: share of the examples that `focus`, if any, gets.
     num_workers: worker processes that read and decode; 0 reads in this one.
   """
 
@@ -56,6 +58,8 @@ class DataConfig:
   fps: int = 16
   size_px: int = 32
   motion_caption_rate: float = 0.5
+  focus: tuple[str, ...] = ()
+  focus_share: float = 0.5
   num_workers: int = 0
 
   def __post_init__(self):
@@ -65,6 +69,10 @@ class DataConfig:
     check(
       0 <= self.motion_caption_rate <= 1,
       f"data.motion_caption_rate={self.motion_caption_rate} must be in [0, 1]",
+    )
+    check(
+      0 < self.focus_share < 1,
+      f"data.focus_share={self.focus_share} must be between 0 and 1",
     )
 
 

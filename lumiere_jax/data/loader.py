@@ -5,9 +5,11 @@ Needs neither TensorFlow nor tensorflow_datasets: the ArrayRecord files are
 read by random access through grain.
 """
 
+import functools
 import hashlib
 import json
 import math
+import operator
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -85,15 +87,15 @@ def make_loader(
     shard_count: how many shares there are.
 
   Raises:
-    UserError: no such dataset, split or stage, or one of other clips.
+    UserError: no such dataset, split, stage or movement, or one of other
+      clips.
   """
   import grain
 
   if stage not in STAGES:
     raise UserError(f"unknown stage {stage!r}{nearest(stage, STAGES)}")
   draw = _Draw(_shape(cfg), stage, cfg.motion_caption_rate)
-  dataset = grain.MapDataset.source(_source(cfg, cfg.split)).seed(seed)
-  dataset = dataset.shuffle().repeat().random_map(draw)
+  dataset = _order(_source(cfg, cfg.split), cfg, seed).random_map(draw)
   # Sliced after the drawing: an example is the same in any number of shards.
   dataset = dataset[shard_index::shard_count].batch(batch_size)
   batches = dataset.to_iter_dataset(
@@ -103,6 +105,35 @@ def make_loader(
     options = grain.MultiprocessingOptions(num_workers=cfg.num_workers)
     batches = batches.mp_prefetch(options)
   return iter(batches)
+
+
+def _order(source: Any, cfg: DataConfig, seed: int) -> Any:
+  """Records without end, shuffled anew in every epoch."""
+  import grain
+
+  if not cfg.focus:
+    return grain.MapDataset.source(source).seed(seed).shuffle().repeat()
+  labels = [_text(record.parse(data)["movement"]) for data in source]
+  for movement in cfg.focus:
+    if movement not in labels:
+      raise UserError(
+        f"data.focus: no movement {movement!r}{nearest(movement, set(labels))}"
+      )
+  if set(labels) <= set(cfg.focus):
+    raise UserError(f"data.focus={cfg.focus!r} leaves no other movement")
+  focus, rest = (
+    grain.MapDataset.source(
+      [i for i, label in enumerate(labels) if (label in cfg.focus) == chosen]
+    )
+    .seed(seed)
+    .shuffle()
+    .repeat()
+    for chosen in (True, False)
+  )
+  indices = grain.MapDataset.mix(
+    [focus, rest], [cfg.focus_share, 1 - cfg.focus_share]
+  )
+  return indices.map(functools.partial(operator.getitem, source)).seed(seed)
 
 
 def captions(cfg: DataConfig) -> list[str]:

@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+import collections
 import dataclasses
 import itertools
 import re
@@ -110,6 +111,26 @@ def test_image_batches_are_single_frames(tiny, train):
     assert (frames == pixels).all((1, 2, 3)).any()
 
 
+@pytest.mark.parametrize("share", [0.25, 0.6])
+def test_movements_in_focus_get_their_share(tiny, train, share):
+  cfg = dataclasses.replace(tiny, focus=("spins", "grows"), focus_share=share)
+  seen = [
+    caption
+    for batch in _take(cfg, 2, batch_size=200)
+    for caption in batch["caption"].tolist()
+  ]
+  movement = {clip.caption: clip.movement for clip in train}
+  counts = collections.Counter(movement[caption] for caption in seen)
+  assert set(counts) == set(world.MOVEMENTS)
+  in_focus = counts["spins"] + counts["grows"]
+  assert in_focus == pytest.approx(share * len(seen), abs=2)
+  assert _equal(_take(cfg, 2), _take(cfg, 2))
+  assert not _equal(_take(cfg, 2), _take(cfg, 2, seed=1))
+  # Every clip of a movement in its turn, not a few again and again.
+  number = sum(clip.movement == "spins" for clip in train)
+  assert max(collections.Counter(seen).values()) <= 1 + len(seen) // number
+
+
 @pytest.mark.parametrize("rate", [0.0, 0.5, 1.0])
 def test_stills_carry_the_whole_caption_at_the_asked_rate(tiny, train, rate):
   cfg = dataclasses.replace(tiny, motion_caption_rate=rate)
@@ -212,6 +233,10 @@ def test_mistakes_are_one_clear_line(tiny, tmp_path):
     loader.captions(wrong_split)
   with pytest.raises(UserError, match="choices: image, video"):
     _take(tiny, 1, stage="stills")
+  with pytest.raises(UserError, match=r"no movement .spin. \(did you mean"):
+    _take(dataclasses.replace(tiny, focus=("spin",)), 1)
+  with pytest.raises(UserError, match="leaves no other movement"):
+    _take(dataclasses.replace(tiny, focus=world.MOVEMENTS), 1)
   with pytest.raises(UserError, match=r"data\.size_px=32"):
     _take(dataclasses.replace(tiny, size_px=32), 1)
 
