@@ -32,7 +32,7 @@ def get_config() -> ml_collections.ConfigDict:
       data=dict(config="demo32", size_px=32),
       train=dict(
         stage="video",
-        steps=1500,
+        steps=2600,
         batch_size=4,
         learning_rate=1e-3,
         warmup_steps=100,

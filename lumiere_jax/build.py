@@ -14,7 +14,13 @@ import numpy as np
 from tqdm import tqdm
 
 from lumiere_jax import media, trees
-from lumiere_jax.config import Config, SamplerConfig, UNetConfig, from_dict
+from lumiere_jax.config import (
+  Config,
+  SamplerConfig,
+  UNetConfig,
+  differences,
+  from_dict,
+)
 from lumiere_jax.data import loader
 from lumiere_jax.diffusion.loss import diffusion_loss
 from lumiere_jax.diffusion.schedule import make_schedule
@@ -132,39 +138,44 @@ def initial_params(cfg: Config) -> tuple[PyTree, str]:
 
 def _check_same_task(cfg: Config, saved: Config) -> None:
   """What shapes do not tell: frozen layers go on meaning what they meant."""
-  pairs = {
-    name: (getattr(cfg.model, name), getattr(saved.model, name))
-    for name in (
-      "attention_head_dim",
-      "addition_embed_heads",
-      "only_cross",
-      "mid_block_only_cross_attention",
-      "cross_attention_norm",
-      "norm_num_groups",
-      "norm_eps",
-      "act_fn",
-      "resnet_skip_time_act",
-      "resnet_out_scale_factor",
-      "mid_block_scale_factor",
-      "patch_size",
-      "mask_text",
-    )
-  }
-  pairs = {f"model.{name}": pair for name, pair in pairs.items()}
-  for name in ("schedule", "prediction"):
-    now, then = getattr(cfg.diffusion, name), getattr(saved.diffusion, name)
-    pairs[f"diffusion.{name}"] = now, then
-  pairs["text.encoder"] = cfg.text.encoder, saved.text.encoder
   other = [
     f"{name}={now!r}, there {then!r}"
-    for name, (now, then) in pairs.items()
-    if now != then
+    for name, then, now in differences(_task(saved), _task(cfg))
   ]
   if other:
     raise UserError(
       f"train.init_from={cfg.train.init_from!r} was trained with other "
       f"settings: {'; '.join(other)}"
     )
+
+
+def _task(cfg: Config) -> dict[str, Any]:
+  """The settings that give trained parameters of given shapes their meaning."""
+  return {
+    "model": {
+      name: getattr(cfg.model, name)
+      for name in (
+        "attention_head_dim",
+        "addition_embed_heads",
+        "only_cross",
+        "mid_block_only_cross_attention",
+        "cross_attention_norm",
+        "norm_num_groups",
+        "norm_eps",
+        "act_fn",
+        "resnet_skip_time_act",
+        "resnet_out_scale_factor",
+        "mid_block_scale_factor",
+        "patch_size",
+        "mask_text",
+      )
+    },
+    "diffusion": {
+      "prediction": cfg.diffusion.prediction,
+      "schedule": dataclasses.asdict(cfg.diffusion.schedule),
+    },
+    "text": {"encoder": cfg.text.encoder},
+  }
 
 
 def trainable(cfg: Config, params: PyTree) -> tuple[PyTree, PyTree]:

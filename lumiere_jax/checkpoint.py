@@ -14,6 +14,7 @@ from typing import Any, Protocol, runtime_checkable
 import jax
 import orbax.checkpoint as ocp
 
+from lumiere_jax.config import differences
 from lumiere_jax.errors import UserError
 from lumiere_jax.shapes import PyTree
 
@@ -145,7 +146,7 @@ class Checkpointer:
   def _check_same(self, host: Mapping[str, Any]) -> None:
     changes = [
       f"{name}={old!r}, now {new!r}"
-      for name, old, new in _differences(host["config"], self._config, "")
+      for name, old, new in differences(host["config"], self._config)
       if not _may_change(name)
     ]
     if host["fingerprint"] != self._fingerprint:
@@ -156,19 +157,6 @@ class Checkpointer:
         f"{'; '.join(changes)}. Undo the change, use another workdir, or allow "
         "it with --allow_changes"
       )
-
-
-def _differences(old: Any, new: Any, path: str) -> list[tuple[str, Any, Any]]:
-  """Returns (dotted name, old, new) of every field that differs."""
-  if isinstance(old, dict) and isinstance(new, dict):
-    return [
-      difference
-      for name in sorted(old.keys() | new.keys())
-      for difference in _differences(
-        old.get(name), new.get(name), f"{path}.{name}" if path else name
-      )
-    ]
-  return [] if old == new else [(path, old, new)]
 
 
 def _may_change(name: str) -> bool:

@@ -6,6 +6,7 @@ averaged weights lie in WORKDIR/weights; stopped, it exits with status 143, so
 that what waits for its end does not begin.
 """
 
+import contextlib
 import dataclasses
 import json
 import shutil
@@ -20,6 +21,7 @@ from lumiere_jax.checkpoint import Checkpointer
 from lumiere_jax.config import Config, to_dict
 from lumiere_jax.data import loader
 from lumiere_jax.diffusion.sampler import sample_keys
+from lumiere_jax.errors import UserError
 from lumiere_jax.inference.generate import Text
 from lumiere_jax.shapes import PyTree
 from lumiere_jax.text.encoder import TextEncoder
@@ -59,7 +61,12 @@ def main(argv: Sequence[str]) -> None:
   cli.enable_compilation_cache()
   cli.keep_freed_memory()
   workdir = cli.output_folder("--workdir", args.workdir)
-  fit(cfg, workdir, allow_changes=args.allow_changes)
+  try:
+    fit(cfg, workdir, allow_changes=args.allow_changes)
+  except UserError:
+    with contextlib.suppress(OSError):
+      workdir.rmdir()  # If there is nothing in it.
+    raise
 
 
 def describe(cfg: Config) -> str:

@@ -297,7 +297,7 @@ def test_training_does_not_begin_from_weights_of_another_kind(weights):
   model = {**CONFIG["model"], "act_fn": "silu"}
   values = {**CONFIG, "model": model}
   values["train"] = {**CONFIG.get("train", {}), "init_from": str(weights)}
-  with pytest.raises(UserError, match="act_fn='silu', there 'gelu'"):
+  with pytest.raises(UserError, match="model.act_fn='silu', there 'gelu'"):
     build.initial_params(from_dict(values))
 
 
@@ -305,6 +305,14 @@ def test_a_workdir_that_cannot_be_is_told_before_the_work(tmp_path):
   (tmp_path / "file").write_text("")
   with pytest.raises(UserError, match="cannot write to --workdir="):
     cli.output_folder("--workdir", str(tmp_path / "file" / "run"))
+
+
+def test_refused_training_leaves_no_workdir(tmp_path):
+  workdir = tmp_path / "run"
+  options = ["--config=configs/demo_t2i.py", f"--workdir={workdir}"]
+  with pytest.raises(UserError, match="nowhere"):
+    train.main([*options, f"--config.data.data_dir={tmp_path}/nowhere"])
+  assert not workdir.exists()
 
 
 def test_image_weights_make_no_clips(tmp_path, model):

@@ -7,7 +7,13 @@ They are hashable, so they can be static arguments of `jax.jit`.
 """
 
 from lumiere_jax.config.network import TemporalConfig, UNetConfig
-from lumiere_jax.config.parse import from_dict, overlay, override, to_dict
+from lumiere_jax.config.parse import (
+  differences,
+  from_dict,
+  overlay,
+  override,
+  to_dict,
+)
 from lumiere_jax.config.process import (
   DiffusionConfig,
   SamplerConfig,
@@ -30,6 +36,7 @@ __all__ = [
   "TextConfig",
   "TrainConfig",
   "UNetConfig",
+  "differences",
   "from_dict",
   "overlay",
   "override",

@@ -60,6 +60,21 @@ def overlay(base: Mapping[str, Any], top: Mapping[str, Any]) -> dict[str, Any]:
   return result
 
 
+def differences(
+  old: Any, new: Any, path: str = ""
+) -> list[tuple[str, Any, Any]]:
+  """Returns (dotted name, old, new) of every field that differs."""
+  if isinstance(old, Mapping) and isinstance(new, Mapping):
+    return [
+      difference
+      for name in sorted(old.keys() | new.keys())
+      for difference in differences(
+        old.get(name), new.get(name), f"{path}.{name}" if path else name
+      )
+    ]
+  return [] if old == new else [(path, old, new)]
+
+
 def _literal(text: str) -> Any:
   words = {"true": True, "false": False, "none": None, "null": None}
   if text.lower() in words:
