@@ -297,7 +297,7 @@ def test_training_does_not_begin_from_weights_of_another_kind(weights):
   model = {**CONFIG["model"], "act_fn": "silu"}
   values = {**CONFIG, "model": model}
   values["train"] = {**CONFIG.get("train", {}), "init_from": str(weights)}
-  with pytest.raises(UserError, match="model.act_fn='silu', there 'gelu'"):
+  with pytest.raises(UserError, match="act_fn='silu', there 'gelu'"):
     build.initial_params(from_dict(values))
 
 
