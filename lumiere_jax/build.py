@@ -163,6 +163,7 @@ def _task(cfg: Config) -> dict[str, Any]:
         "norm_num_groups",
         "norm_eps",
         "act_fn",
+        "time_embedding_act_fn",
         "resnet_skip_time_act",
         "resnet_out_scale_factor",
         "mid_block_scale_factor",

@@ -63,7 +63,16 @@ ORDER = {
   ),
   "diffusion": ("schedule", "prediction", "loss", "guidance", "sampler"),
   "text": ("tokenizer", "bert", "encoder"),
-  "weights": ("lazy", "rules", "bert", "folder"),
+  "weights": (
+    "lazy",
+    "rules",
+    "foreign",
+    "bert",
+    "diffusers_unet",
+    "scheduler",
+    "shards",
+    "folder",
+  ),
   "models": ("stunet",),
   "data": (
     "emoji",

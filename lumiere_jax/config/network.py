@@ -63,6 +63,10 @@ class UNetConfig:
     norm_num_groups: groups of every group norm.
     norm_eps: its epsilon.
     act_fn: "gelu" or "silu".
+    time_embedding_dim: width of the sum of the embeddings of time, noise level
+      and pooled text; 0 is four times the finest level's.
+    time_embedding_act_fn: activation of that sum, once for all blocks: "none",
+      "gelu" or "silu".
     resnet_skip_time_act: no activation before a block's time projection.
     resnet_out_scale_factor: residual sums are divided by it.
     mid_block_scale_factor: the same in the middle block.
@@ -70,8 +74,9 @@ class UNetConfig:
     dropout: rate inside the residual blocks.
     patch_size: space-to-depth before the first convolution, depth-to-space
       after the last (simple diffusion, arXiv 2301.11093).
-    mask_text: padding tokens reach neither attention nor the pooled text;
-      false is IF's own form.
+    mask_text: what padding tokens are kept out of: "all" (attention, the norm
+      before it and the pooled text), "attention" alone, as diffusers does
+      when it is given a mask, or "none", IF's own form.
     dtype: compute type; "bfloat16" or "float32".
     param_dtype: type of the parameters.
     remat: recompute each level's blocks in the backward pass.
@@ -93,13 +98,15 @@ class UNetConfig:
   norm_num_groups: int = 32
   norm_eps: float = 1e-5
   act_fn: str = "gelu"
+  time_embedding_dim: int = 0
+  time_embedding_act_fn: str = "none"
   resnet_skip_time_act: bool = False
   resnet_out_scale_factor: float = 1.0
   mid_block_scale_factor: float = 1.0
   class_embed_type: str = "none"
   dropout: float = 0.0
   patch_size: int = 1
-  mask_text: bool = True
+  mask_text: str = "all"
   dtype: str = "float32"
   param_dtype: str = "float32"
   remat: bool = False
@@ -147,6 +154,16 @@ class UNetConfig:
     )
     choice(self.act_fn, ("gelu", "silu"), "model.act_fn")
     choice(
+      self.time_embedding_act_fn,
+      ("none", "gelu", "silu"),
+      "model.time_embedding_act_fn",
+    )
+    choice(self.mask_text, ("all", "attention", "none"), "model.mask_text")
+    check(
+      self.time_embedding_dim >= 0,
+      f"model.time_embedding_dim={self.time_embedding_dim} must be >= 0",
+    )
+    choice(
       self.class_embed_type, ("none", "timestep"), "model.class_embed_type"
     )
     for name in ("dtype", "param_dtype"):
@@ -186,6 +203,11 @@ class UNetConfig:
     """Residual blocks on the way down, one number per level."""
     value = self.layers_per_block
     return value if isinstance(value, tuple) else (value,) * self.num_levels
+
+  @property
+  def emb_dim(self) -> int:
+    """Width of the embeddings of time, noise level and pooled text."""
+    return self.time_embedding_dim or 4 * self.block_out_channels[0]
 
   @property
   def only_cross(self) -> tuple[bool, ...]:

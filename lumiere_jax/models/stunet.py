@@ -39,8 +39,8 @@ class Condition(NamedTuple):
   """What every block of the network is told.
 
   Attributes:
-    emb: (b, 4 * width) time, noise level and pooled text.
-    temporal_emb: (b, t, 4 * width) time, pooled text of their own and the
+    emb: (b, cfg.emb_dim) time, noise level and pooled text.
+    temporal_emb: (b, t, cfg.emb_dim) time, pooled text of their own and the
       frame's number for the inflation blocks, or None if they get none.
     text: (b, s, d) projected text features.
     mask: (b, s) true where a token is real, or None.
@@ -137,18 +137,20 @@ class STUNet(nn.Module):
     noise_level: jax.Array | None,
   ) -> Condition:
     cfg = self.cfg
-    dim = 4 * cfg.block_out_channels[0]
-    if not cfg.mask_text:
+    dim = cfg.emb_dim
+    pool_mask = mask if cfg.mask_text == "all" else None
+    if cfg.mask_text == "none":
       mask = None
     time = TimestepEmbedding(cfg, dim, name="time")(t)
     if cfg.class_embed_type == "timestep":
       time += TimestepEmbedding(cfg, dim, name="noise_level")(noise_level)
-    emb = time + TextEmbedding(cfg, dim, name="text_pool")(text, mask)
+    emb = time + TextEmbedding(cfg, dim, name="text_pool")(text, pool_mask)
+    emb = activation(cfg.time_embedding_act_fn)(emb)
     temporal_emb = None
     if cfg.temporal is not None and cfg.temporal.conditioned:
       pooled = TextEmbedding(
         cfg, dim, final_norm=False, name="temporal_text_pool"
-      )(text, mask)
+      )(text, pool_mask)
       frame = TimestepEmbedding(cfg, dim, name="temporal_frame")
       frames = frame(jnp.arange(x.shape[1], dtype=jnp.float32))
       temporal_emb = (time + pooled)[:, None] + frames

@@ -40,9 +40,9 @@ class TextImageAttention(nn.Module):
   ) -> Float[Array, "b *t h w c"]:
     cfg, channels = self.cfg, x.shape[-1]
     if cfg.cross_attention_norm == "group_norm":
-      text_mask = (
-        None if mask is None else jnp.broadcast_to(mask[..., None], text.shape)
-      )
+      text_mask = None
+      if mask is not None and cfg.mask_text == "all":
+        text_mask = jnp.broadcast_to(mask[..., None], text.shape)
       text = text_norm(cfg, "norm_text")(text, mask=text_mask)
     h = group_norm(cfg, "norm", eps=1e-5)(x)
     # (b, f, h*w, c): f frames, 1 for an image.

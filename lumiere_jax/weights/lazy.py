@@ -5,7 +5,7 @@ import contextlib
 import functools
 import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -63,13 +63,26 @@ def open_safetensors(path: Path) -> Iterator[dict[str, LazyTensor]]:
   Raises:
     UserError: a file is missing or is not safetensors.
   """
-  files = _shards(path) if path.is_dir() else [path]
+  with open_files(_shards(path) if path.is_dir() else [path]) as tensors:
+    yield tensors
+
+
+@contextlib.contextmanager
+def open_files(files: Iterable[Path]) -> Iterator[dict[str, LazyTensor]]:
+  """Yields every tensor of several safetensors files.
+
+  Raises:
+    UserError: a file is missing, damaged or no safetensors, or a tensor lies
+      in two of them or has a type that NumPy has not.
+  """
   with contextlib.ExitStack() as stack:
     tensors: dict[str, LazyTensor] = {}
     for file in files:
       handle = stack.enter_context(_open(file))
       for key in handle.keys():  # noqa: SIM118 (not a dictionary)
-        tensors[key] = _lazy(handle, key)
+        if key in tensors:
+          raise UserError(f"weights {file}: {key!r} lies in another file too")
+        tensors[key] = _lazy(file, handle, key)
     yield tensors
 
 
@@ -88,8 +101,13 @@ def _open(file: Path):
     raise UserError(f"cannot read weights {file}: {error}") from error
 
 
-def _lazy(handle, key: str) -> LazyTensor:
+def _lazy(file: Path, handle, key: str) -> LazyTensor:
   view = handle.get_slice(key)
+  if view.get_dtype() not in _DTYPES:
+    raise UserError(
+      f"weights {file}: {key!r} is of type {view.get_dtype()}; choices: "
+      f"{', '.join(_DTYPES)}"
+    )
   return LazyTensor(
     shape=tuple(view.get_shape()),
     dtype=np.dtype(_DTYPES[view.get_dtype()]),

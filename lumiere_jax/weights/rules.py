@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import jax
 import numpy as np
 
 from lumiere_jax import trees
@@ -53,6 +54,9 @@ def _permuted(name: str, *axes: int) -> Transform:
 IDENTITY = Transform(name="identity", forward=lambda x: x, backward=lambda x: x)
 LINEAR = _permuted("linear", 1, 0)  # (out, in) to (in, out)
 CONV2D = _permuted("conv2d", 2, 3, 1, 0)  # (out, in, h, w) to (h, w, in, out)
+ROW = Transform(  # (1, d) to (d,)
+  name="row", forward=lambda x: x.squeeze(0), backward=lambda x: x[None]
+)
 
 
 @dataclass(frozen=True)
@@ -126,12 +130,22 @@ def apply_rules(
 
 
 def plan(
-  source: Mapping[str, Any], rules: Rules, target: PyTree
+  source: Mapping[str, Any],
+  rules: Rules,
+  target: PyTree,
+  *,
+  keep_types: bool = False,
 ) -> dict[str, LazyTensor]:
   """Returns the target's leaves by path, none of them read yet.
 
   What is too big for memory goes from `lazy.open_safetensors` through here to
   `folder.save` one tensor at a time.
+
+  Args:
+    source: foreign tensors, as in `apply_rules`.
+    rules: each source key must match exactly one.
+    target: abstract tree.
+    keep_types: leaves have the source's types rather than the target's.
 
   Raises:
     UserError: listing every source key that no rule or more than one matches,
@@ -155,19 +169,59 @@ def plan(
         f"{path} {tuple(leaf.shape)} <- {key} {tuple(tensor.shape)}"
         f" ({transform.name})"
       )
+    dtype = np.dtype((tensor if keep_types else leaf).dtype)
     leaves[path] = LazyTensor(
       shape=tuple(leaf.shape),
-      dtype=np.dtype(leaf.dtype),
-      read=functools.partial(_read, source, key, transform, leaf.dtype),
+      dtype=dtype,
+      read=functools.partial(_read, source, key, transform, dtype),
     )
   if problems:
     raise UserError(_report(problems))
   return leaves
 
 
+def plan_export(
+  source: Mapping[str, Any], rules: Rules
+) -> dict[str, LazyTensor]:
+  """Returns the foreign tensors by key, none of them read yet.
+
+  Args:
+    source: our leaves by path.
+    rules: the table of the import.
+
+  Raises:
+    UserError: a leaf that no rule or more than one leads to.
+  """
+  back = invert(rules)
+  target = {}
+  for path, leaf in source.items():
+    for rule in back:
+      if key := rule.path(path):
+        shape = _shape_after(rule.transform, leaf.shape) or ()
+        target[key] = jax.ShapeDtypeStruct(shape, leaf.dtype)
+  return plan(source, back, target, keep_types=True)
+
+
 def invert(rules: Rules) -> list[Rule]:
   """Returns the table that leads back; what was left out stays left out."""
   return [rule.inverse() for rule in rules if isinstance(rule, Rule)]
+
+
+def describe(source: Mapping[str, Any], rules: Rules) -> list[str]:
+  """Returns a line for each source key: where it goes, and how."""
+  lines = []
+  for key, tensor in sorted(source.items()):
+    for rule in rules:
+      path = rule.path(key)
+      if path is None:
+        continue
+      if isinstance(rule, Ignore):
+        lines.append(f"{key} {tuple(tensor.shape)} left out: {rule.reason}")
+      else:
+        shape = _shape_after(rule.transform, tensor.shape)
+        how = rule.transform.name
+        lines.append(f"{key} {tuple(tensor.shape)} -> {path} {shape} {how}")
+  return lines
 
 
 Problems = dict[str, list[str]]

@@ -128,7 +128,7 @@ def test_padding_tokens_are_not_seen(cfg):
 
 
 def test_ifs_own_form_does_not_mask():
-  cfg = dataclasses.replace(IMAGE, mask_text=False)
+  cfg = dataclasses.replace(IMAGE, mask_text="none")
   params = randomised(cfg)
   x, t, text, mask = inputs(cfg, 2)
   other = jnp.where(mask[..., None], text, 100.0)

@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: Apache-2.0
+r"""Lumiere on DeepFloyd IF-I-M: 64 px, 0.4 billion spatial parameters.
+
+python -m lumiere_jax.import_weights --from=diffusers-unet \
+  --src=DIR/IF-I-M-v1.0/unet --out=weights/if_m
+python -m lumiere_jax.sample --config=configs/if_m.py \
+  --task=text_to_image --weights=weights/if_m --text_encoder=weights/t5_xxl \
+  --prompt="a photo of a lighthouse in a storm"
+python -m lumiere_jax.train --config=configs/if_m.py --workdir=runs/if_m \
+  --init_from=weights/if_m
+
+The widths are inferred from the published size (0.4 billion parameters); the
+imported weights' own configuration takes the place of `model` here.
+"""
+
+import ml_collections
+
+
+def get_config() -> ml_collections.ConfigDict:
+  return ml_collections.ConfigDict(
+    dict(
+      name="if_m",
+      model=dict(
+        out_channels=6,
+        block_out_channels=(192, 384, 576, 768),
+        layers_per_block=3,
+        attention=(False, True, True, True),
+        cross_attention_dim=768,
+        encoder_hid_dim=4096,
+        addition_embed_heads=64,
+        mask_text="none",
+        dtype="bfloat16",
+        remat=True,
+        temporal=dict(),
+      ),
+      diffusion=dict(
+        schedule=dict(name="cosine"),
+        prediction="eps",
+        variance="learned",
+      ),
+      sampler=dict(
+        name="ddpm",
+        steps=100,
+        spacing="leading",
+        guidance=7.0,
+        threshold="dynamic",
+      ),
+      text=dict(encoder="t5", max_tokens=77),
+      data=dict(size_px=64),
+      train=dict(stage="video", batch_size=64, learning_rate=1e-4),
+    )
+  )

@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The diffusion process and sampler that a diffusers scheduler file tells."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from lumiere_jax.config import DiffusionConfig, SamplerConfig, ScheduleConfig
+from lumiere_jax.errors import UserError
+
+FILE = "scheduler_config.json"
+
+# DeepFloyd IF's, where no file says otherwise; the defaults of its pipelines.
+IF_STEPS = 100
+IF_GUIDANCE = 7.0
+IF_SCHEDULER = {
+  "_class_name": "DDPMScheduler",
+  "beta_schedule": "squaredcos_cap_v2",
+  "variance_type": "learned_range",
+  "prediction_type": "epsilon",
+  "thresholding": True,
+  "dynamic_thresholding_ratio": 0.95,
+  "sample_max_value": 1.5,
+}
+
+# Diffusers' own defaults of a DDPMScheduler.
+_DEFAULTS = {
+  "_class_name": "DDPMScheduler",
+  "num_train_timesteps": 1000,
+  "beta_start": 1e-4,
+  "beta_end": 0.02,
+  "beta_schedule": "linear",
+  "variance_type": "fixed_small",
+  "prediction_type": "epsilon",
+  "clip_sample": True,
+  "clip_sample_range": 1.0,
+  "thresholding": False,
+  "dynamic_thresholding_ratio": 0.995,
+  "sample_max_value": 1.0,
+  "timestep_spacing": "leading",
+  "rescale_betas_zero_snr": False,
+}
+_WORDS = {
+  "_class_name": {"DDPMScheduler": "ddpm"},
+  "beta_schedule": {"squaredcos_cap_v2": "cosine", "linear": "linear"},
+  "prediction_type": {"epsilon": "eps", "sample": "x0", "v_prediction": "v"},
+  "variance_type": {
+    "fixed_small": "fixed_small",
+    "fixed_large": "fixed_large",
+    "learned_range": "learned",
+  },
+}
+# Values that our samplers have no setting for.
+_FIXED = {"trained_betas": None, "steps_offset": 0, "clip_sample_range": 1.0}
+
+
+def process(
+  fields: Mapping[str, Any],
+) -> tuple[DiffusionConfig, SamplerConfig]:
+  """Returns what the network predicts and how IF samples with it.
+
+  Args:
+    fields: content of scheduler_config.json, of a DDPMScheduler.
+
+  Raises:
+    UserError: a value that is not supported; names the field.
+  """
+  theirs = _DEFAULTS | dict(fields)
+  words = {}
+  for name, choices in _WORDS.items():
+    value = theirs[name]
+    if value not in choices:
+      raise UserError(
+        f"{name}={value!r} is not supported; choices: {', '.join(choices)}"
+      )
+    words[name] = choices[value]
+  for name, value in _FIXED.items():
+    if theirs.get(name, value) != value:
+      raise UserError(
+        f"{name}={theirs[name]!r} is not supported: it must be {value!r}"
+      )
+  diffusion = DiffusionConfig(
+    schedule=ScheduleConfig(
+      name=words["beta_schedule"],
+      num_train_timesteps=theirs["num_train_timesteps"],
+      beta_start=theirs["beta_start"],
+      beta_end=theirs["beta_end"],
+      zero_terminal_snr=theirs["rescale_betas_zero_snr"],
+    ),
+    prediction=words["prediction_type"],
+    variance=words["variance_type"],
+  )
+  threshold = "static" if theirs["clip_sample"] else "none"
+  sampler = SamplerConfig(
+    name=words["_class_name"],
+    steps=IF_STEPS,
+    guidance=IF_GUIDANCE,
+    spacing=theirs["timestep_spacing"],
+    threshold="dynamic" if theirs["thresholding"] else threshold,
+    threshold_quantile=theirs["dynamic_thresholding_ratio"],
+    threshold_max=theirs["sample_max_value"],
+  )
+  return diffusion, sampler
