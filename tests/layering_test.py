@@ -62,8 +62,8 @@ ORDER = {
     "temporal",
   ),
   "diffusion": ("schedule", "prediction", "loss", "guidance", "sampler"),
-  "text": ("tokenizer", "bert", "encoder"),
-  "weights": ("lazy", "rules", "bert", "folder"),
+  "text": ("tokenizer", "bert", "t5", "encoder"),
+  "weights": ("lazy", "rules", "bert", "t5", "folder"),
   "models": ("stunet",),
   "data": (
     "emoji",
