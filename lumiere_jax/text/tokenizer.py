@@ -61,10 +61,10 @@ class Tokenizer:
 class SentencePieceTokenizer:
   """T5's spiece.model; for folders that have no tokenizer.json.
 
-  Rows end in </s>. As in transformers' T5Tokenizer the names of special tokens
-  and sentinels stand for these tokens inside a caption, too. Ids differ from
-  its only where its normalization differs from sentencepiece's: at letters with
-  several combining marks, and at the control character U+0085.
+  Rows end in </s>. As in transformers 5 the names of special tokens and
+  sentinels stand for these tokens inside a caption, too. Its ids differ from
+  ours only where its normalization differs from sentencepiece's: at letters
+  with several combining marks, and at the control character U+0085.
   """
 
   def __init__(self, path: Path, *, max_tokens: int):
