@@ -60,7 +60,12 @@ setup(
     "plan": ["jax[tpu]"],  # compiles for TPUs on a machine that has none
     "data": [],  # building emoji_motion needs no more than the rest
     "eval": ["matplotlib>=3.9"],
-    "convert": ["diffusers>=0.35", "torch>=2.11", "transformers>=4.56"],
+    "convert": [
+      "diffusers>=0.35",
+      "sentencepiece>=0.2",
+      "torch>=2.11",
+      "transformers>=4.56",
+    ],
     # setuptools: the suite builds a wheel without asking an index.
     "dev": ["beartype>=0.20", "pytest>=8.4", "ruff==0.17.6", "setuptools>=77"],
   },

@@ -34,6 +34,7 @@ HEAVY = (
   "diffusers",
   "grain",
   "matplotlib",
+  "sentencepiece",
   "tensorflow",
   "tensorflow_datasets",
   "torch",

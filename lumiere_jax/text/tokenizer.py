@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Captions to token ids of one fixed length."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,6 +10,10 @@ import tokenizers
 
 from lumiere_jax.errors import UserError
 from lumiere_jax.shapes import Bool, Int
+
+_EXTRA_IDS = 100  # T5's sentinels, which stand behind the pieces of its file
+
+Tokens = tuple[Int[np.ndarray, "b s"], Bool[np.ndarray, "b s"]]
 
 
 class Tokenizer:
@@ -38,9 +43,7 @@ class Tokenizer:
     )
     self.max_tokens = max_tokens
 
-  def __call__(
-    self, captions: Sequence[str]
-  ) -> tuple[Int[np.ndarray, "b s"], Bool[np.ndarray, "b s"]]:
+  def __call__(self, captions: Sequence[str]) -> Tokens:
     """Returns int32 ids, and a mask that is true where there is no padding."""
     shape = (len(captions), self.max_tokens)
     ids, mask = np.zeros(shape, np.int32), np.zeros(shape, np.bool_)
@@ -53,3 +56,95 @@ class Tokenizer:
   def is_cut(self, caption: str) -> bool:
     """Whether the caption has more tokens than a row holds."""
     return bool(self._tokenizer.encode(caption).overflowing)
+
+
+class SentencePieceTokenizer:
+  """T5's spiece.model; for folders that have no tokenizer.json.
+
+  Rows end in </s>. As in transformers 5 the names of special tokens and
+  sentinels stand for these tokens inside a caption, too. Its ids differ from
+  ours only where its normalization differs from sentencepiece's: at letters
+  with several combining marks, and at the control character U+0085.
+  """
+
+  def __init__(self, path: Path, *, max_tokens: int):
+    """Loads the file, for which it needs the package sentencepiece.
+
+    Args:
+      path: of spiece.model.
+      max_tokens: length s of every row, </s> included.
+
+    Raises:
+      UserError: the package is not there, the file cannot be read, or it has
+        no token to pad or to end a row with.
+    """
+    self._model = _read_pieces(path)
+    special = {
+      "<pad>": self._model.pad_id(),
+      "</s>": self._model.eos_id(),
+      "<unk>": self._model.unk_id(),
+    }
+    for name, index in special.items():
+      if index < 0:  # sentencepiece says so of what a model goes without
+        raise UserError(f"tokenizer {path} has no token {name!r}")
+    self._pad, self._eos = special["<pad>"], special["</s>"]
+    last = self._model.vocab_size() + _EXTRA_IDS - 1  # they count backwards
+    special |= {f"<extra_id_{i}>": last - i for i in range(_EXTRA_IDS)}
+    self._special = special
+    self._split = re.compile("(" + "|".join(map(re.escape, special)) + ")")
+    self.max_tokens = max_tokens
+
+  def __call__(self, captions: Sequence[str]) -> Tokens:
+    """Returns int32 ids, and a mask that is true where there is no padding."""
+    shape = (len(captions), self.max_tokens)
+    ids, mask = np.full(shape, self._pad, np.int32), np.zeros(shape, np.bool_)
+    for row, caption in enumerate(captions):
+      tokens = self._encode(caption)[: self.max_tokens - 1]
+      ids[row, : len(tokens) + 1] = [*tokens, self._eos]
+      mask[row, : len(tokens) + 1] = True
+    return ids, mask
+
+  def is_cut(self, caption: str) -> bool:
+    """Whether the caption has more tokens than a row holds."""
+    return len(self._encode(caption)) >= self.max_tokens
+
+  def _encode(self, caption: str) -> list[int]:
+    """The caption's ids without the </s> at its end."""
+    ids = []
+    for part in self._split.split(caption):
+      known = self._special.get(part)
+      ids += self._model.encode(part) if known is None else [known]
+    return ids
+
+
+def load_tokenizer(
+  folder: Path, max_tokens: int
+) -> Tokenizer | SentencePieceTokenizer:
+  """Returns T5's tokenizer from a folder of Hugging Face's.
+
+  Args:
+    folder: has tokenizer.json, which is preferred, or spiece.model.
+    max_tokens: length of every row, </s> included.
+
+  Raises:
+    UserError: it has neither, or what it has cannot be read.
+  """
+  file, pieces = folder / "tokenizer.json", folder / "spiece.model"
+  if file.exists():
+    return Tokenizer(file, max_tokens=max_tokens, pad="<pad>")
+  if pieces.exists():
+    return SentencePieceTokenizer(pieces, max_tokens=max_tokens)
+  raise UserError(f"no tokenizer.json and no spiece.model in {folder}")
+
+
+def _read_pieces(path: Path):
+  try:
+    import sentencepiece
+  except ImportError:
+    raise UserError(
+      f"reading {path.name} needs a package; run: pip install sentencepiece"
+    ) from None
+  try:
+    return sentencepiece.SentencePieceProcessor(model_file=str(path))
+  except (OSError, RuntimeError) as error:
+    raise UserError(f"cannot read tokenizer {path}: {error}") from error

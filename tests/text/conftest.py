@@ -9,10 +9,9 @@ import tokenizers
 FIXTURES = pathlib.Path(__file__).parent.parent / "fixtures"
 
 
-@pytest.fixture(scope="session")
-def maker():
-  """The script that made bert.npz, as a module."""
-  path = FIXTURES / "make_bert_fixtures.py"
+def _script(name):
+  """A script of the fixtures, as a module."""
+  path = FIXTURES / name
   spec = importlib.util.spec_from_file_location(path.stem, path)
   module = importlib.util.module_from_spec(spec)
   spec.loader.exec_module(module)
@@ -20,9 +19,27 @@ def maker():
 
 
 @pytest.fixture(scope="session")
+def maker():
+  """The script that made bert.npz."""
+  return _script("make_bert_fixtures.py")
+
+
+@pytest.fixture(scope="session")
+def t5_maker():
+  """The script that made t5.npz and the folder t5."""
+  return _script("make_t5_fixtures.py")
+
+
+@pytest.fixture(scope="session")
 def reference(maker):
   """What transformers computed, by name."""
   return dict(np.load(maker.PATH))
+
+
+@pytest.fixture(scope="session")
+def t5_reference(t5_maker):
+  """The same of T5."""
+  return dict(np.load(t5_maker.PATH))
 
 
 @pytest.fixture
