@@ -17,6 +17,9 @@ from lumiere_jax.models.stunet import is_temporal
 from lumiere_jax.shapes import PyTree, UInt8
 from lumiere_jax.weights import folder
 
+# What a config file cannot say better than the weights themselves.
+_OF_WEIGHTS = ("model", "diffusion", "data", "train")
+
 
 class Lumiere:
   """A model that is ready to make clips.
@@ -170,8 +173,9 @@ def weights_config(
 
   Args:
     name: of shipped weights, or a weights folder.
-    changes: nested fields that take the place of the saved ones. The weights
-      know which network they are of; how to sample from them may change.
+    changes: nested fields that take the place of the saved ones: how to sample
+      may change. Which network they are of, what it predicts and of what size,
+      only the weights know.
 
   Raises:
     UserError: no such weights, or none named.
@@ -181,4 +185,7 @@ def weights_config(
       "no weights; give --weights=DIR or a --config that names them"
     )
   saved = folder.load_config(folder.resolve(name))
-  return overlay(saved, {**(changes or {}), "weights": name})
+  changes = {k: v for k, v in (changes or {}).items() if k not in _OF_WEIGHTS}
+  # Prompts are new; what training had encoded once does not hold them.
+  text = {**changes.get("text", {}), "store": ""}
+  return overlay(saved, {**changes, "text": text, "weights": name})

@@ -17,6 +17,7 @@ from lumiere_jax import media, trees
 from lumiere_jax.config import (
   Config,
   SamplerConfig,
+  TextConfig,
   UNetConfig,
   differences,
   from_dict,
@@ -28,26 +29,65 @@ from lumiere_jax.errors import UserError, nearest
 from lumiere_jax.inference.generate import Generator
 from lumiere_jax.models.stunet import STUNet, is_temporal
 from lumiere_jax.shapes import Key, PyTree
-from lumiere_jax.text.encoder import TextEncoder, load_encoder
+from lumiere_jax.text.encoder import (
+  Shardings,
+  TextEncoder,
+  load_minilm,
+  restore_encoder,
+)
+from lumiere_jax.text.store import AnyEncoder, TextStore
 from lumiere_jax.training.step import LossFn
 from lumiere_jax.weights import bert, folder
 
 TASKS = ("text_to_video", "text_to_image")
 
 
-def text_encoder(cfg: Config) -> TextEncoder:
+def text_encoder(cfg: Config, shardings: Shardings | None = None) -> AnyEncoder:
   """Loads the frozen text encoder and checks that it fits the network.
 
+  Args:
+    cfg: names the encoder, or a store of captions it has encoded.
+    shardings: where its arrays lie; one device if not given.
+
   Raises:
-    UserError: it is not installed, or of another width than the network's.
+    UserError: it is not there, or of another kind, or of another width than
+      the network's.
   """
-  encoder = load_encoder(cfg.text, bert.load_bert)
+  text = cfg.text
+  if text.store:
+    encoder = TextStore(text.store)
+  elif text.encoder == "minilm":
+    encoder = load_minilm(text, bert.load_bert, shardings)
+  else:
+    encoder = _saved_encoder(text, shardings)
   if encoder.width != cfg.model.encoder_hid_dim:
     raise UserError(
       f"model.encoder_hid_dim={cfg.model.encoder_hid_dim} must be "
-      f"{encoder.width}, the width of text.encoder={cfg.text.encoder!r}"
+      f"{encoder.width}, the width of text.encoder={text.encoder!r}"
     )
   return encoder
+
+
+def _saved_encoder(
+  text: TextConfig, shardings: Shardings | None
+) -> TextEncoder:
+  """An encoder that import_weights has written."""
+  if not text.weights:
+    raise UserError(
+      f"text.encoder={text.encoder!r} needs its weights: give "
+      "--text_encoder=DIR, a folder that import_weights has written with "
+      f"--from=hf-{text.encoder}"
+    )
+  fields = dict(folder.load_config(text.weights).get("text_encoder", {}))
+  kind = fields.pop("kind", None)
+  if kind != text.encoder:
+    what = f"a {kind!r}" if kind else "no text encoder"
+    raise UserError(
+      f"--text_encoder={text.weights!r} holds {what}, the model was trained "
+      f"with text.encoder={text.encoder!r}"
+    )
+  params, _, _ = folder.load(text.weights)
+  return restore_encoder(text, fields, params, shardings)
 
 
 def network_inputs(cfg: UNetConfig, num_tokens: int = 8) -> tuple[Any, ...]:
@@ -221,7 +261,7 @@ class TextBatches:
   Holds "pixels" uint8, "text" (b s d) float16 and "mask" (b s).
   """
 
-  def __init__(self, batches: Any, encoder: TextEncoder):
+  def __init__(self, batches: Any, encoder: AnyEncoder):
     self._batches, self._encoder = batches, encoder
     self.get_state = batches.get_state
     self.set_state = batches.set_state
@@ -232,7 +272,7 @@ class TextBatches:
     return {"pixels": batch["pixels"], "text": text, "mask": mask}
 
 
-def train_batches(cfg: Config, encoder: TextEncoder) -> TextBatches:
+def train_batches(cfg: Config, encoder: AnyEncoder) -> TextBatches:
   """Endless batches of this process's share, all captions encoded at once."""
   captions = loader.captions(cfg.data)
   for start in tqdm(range(0, len(captions), 512), "captions", disable=None):
@@ -248,7 +288,7 @@ def train_batches(cfg: Config, encoder: TextEncoder) -> TextBatches:
   return TextBatches(batches, encoder)
 
 
-def loss_fn(cfg: Config, encoder: TextEncoder) -> LossFn:
+def loss_fn(cfg: Config, encoder: AnyEncoder) -> LossFn:
   """The diffusion loss of each example, with captions dropped at random."""
   network = STUNet(cfg.model)
   schedule = make_schedule(cfg.diffusion.schedule)

@@ -25,6 +25,8 @@ MAY_CHANGE = (
   "weights",
   "sampler",
   "data.data_dir",
+  "text.weights",  # A path, as the next two.
+  "text.store",
   "train.init_from",  # A path; whose weights lie there may not.
   "train.steps",
   "train.log_every",

@@ -43,6 +43,7 @@ def main(argv: Sequence[str]) -> None:
   parser = cli.Parser(prog="lumiere_jax.evaluate", description=__doc__)
   parser.add_argument("--config", required=True, help="a configs/*.py file")
   parser.add_argument("--weights", help="other weights than the config's")
+  parser.add_argument("--text_encoder", help="its weights folder")
   parser.add_argument(
     "--out", default="metrics.json", help="JSON file to write"
   )
@@ -61,6 +62,8 @@ def main(argv: Sequence[str]) -> None:
   args, overrides = cli.parse(parser, argv)
   file = cli.read_config(args.config)
   values = weights_config(args.weights or file.get("weights", ""), file)
+  if args.text_encoder:
+    overrides["text.weights"] = repr(args.text_encoder)
   config = cli.resolve(values, overrides)
   if args.num_clips < MIN_CLIPS and not args.allow_small:
     raise UserError(

@@ -3,22 +3,20 @@
 
 --from=diffusers-unet  a U-Net of DeepFloyd IF's form, as diffusers saves it:
                        --src is its folder, or that of its whole pipeline
+--from=hf-t5           a T5 v1.1 or its encoder, as transformers saves it
+--from=hf-bert         a BERT, likewise
 
-Writes a weights folder that `sample --weights`, `train --init_from` and
-`Lumiere.load` take. Every tensor is used once and keeps its bits.
+Writes a weights folder: of a U-Net for `sample --weights`, `train --init_from`
+and `Lumiere.load`, of an encoder for `--text_encoder`. Every tensor is used
+once and keeps its bits.
 """
 
 import argparse
-import importlib.util
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
-import jax.numpy as jnp
-import numpy as np
-
-from lumiere_jax import build, cli, trees
+from lumiere_jax import build, cli, parity, trees
 from lumiere_jax.config import (
   Config,
   DataConfig,
@@ -27,12 +25,20 @@ from lumiere_jax.config import (
   to_dict,
 )
 from lumiere_jax.errors import UserError, nearest
-from lumiere_jax.models.stunet import STUNet
-from lumiere_jax.weights import diffusers_unet, folder, foreign, scheduler
-from lumiere_jax.weights.rules import describe, plan
+from lumiere_jax.shapes import PyTree
+from lumiere_jax.text.encoder import abstract_params, encoder_module
+from lumiere_jax.weights import (
+  bert,
+  diffusers_unet,
+  folder,
+  foreign,
+  scheduler,
+  t5,
+)
+from lumiere_jax.weights.rules import Rules, describe, plan
 from lumiere_jax.weights.shards import DTYPES
 
-FORMATS = ("diffusers-unet",)
+FORMATS = ("diffusers-unet", "hf-t5", "hf-bert")
 # Tokens that IF's captions are padded to.
 IF_TOKENS = 77
 
@@ -59,9 +65,13 @@ def main(argv: Sequence[str]) -> None:
     raise UserError(
       f"unknown --from={args.format!r}{nearest(args.format, FORMATS)}"
     )
-  import_unet(Path(args.src), Path(args.out), dtype=args.dtype)
+  src, out = Path(args.src), Path(args.out)
+  if args.format == "diffusers-unet":
+    import_unet(src, out, dtype=args.dtype)
+  else:
+    import_encoder(args.format.removeprefix("hf-"), src, out, dtype=args.dtype)
   if not args.skip_parity:
-    print(unet_parity(Path(args.src), Path(args.out)))
+    print(parity_line(args.format, src, out))
 
 
 def import_unet(
@@ -81,19 +91,8 @@ def import_unet(
   model = foreign.model_folder(src, "unet")
   config = unet_config(src)
   table = diffusers_unet.rules(config.model.num_levels)
-  with foreign.open_weights(model) as source:
-    target = build.abstract_params(config.model)
-    leaves = plan(source, table, target, keep_types=True)
-    print("\n".join(describe(source, table)))
-    info = folder.save(
-      out,
-      trees.unflatten(leaves),
-      to_dict(config),
-      foreign.licence_text(model),
-      dtype=dtype,
-    )
-  print(f"{info.num_params:,} parameters, {len(leaves)} tensors: {out}")
-  return info
+  target = build.abstract_params(config.model)
+  return _write(model, out, table, target, to_dict(config), dtype=dtype)
 
 
 def unet_config(src: Path) -> Config:
@@ -127,64 +126,71 @@ def _named(path: Path, read: Callable[[Any], Any], fields: Any) -> Any:
     raise UserError(f"{path}: {error}") from None
 
 
-def unet_parity(src: Path, out: Path) -> str:
-  """Compares diffusers and ours on random input, both in float32.
+def import_encoder(
+  kind: str, src: Path, out: Path, *, dtype: str | None = None
+) -> folder.Info:
+  """Writes a weights folder of a text encoder of transformers.
 
-  Returns:
-    One line with the relative error, or what is not installed.
+  Args:
+    kind: "t5" or "bert".
+    src: the model's folder, or that of a pipeline, with its tokenizer's files
+      in it or in tokenizer/ beside it.
+    out: folder to write; absent or empty.
+    dtype: type of the stored weights; None keeps the source's.
+
+  Raises:
+    UserError: as in `import_unet`, or there is no tokenizer.
   """
-  missing = [
-    name
-    for name in ("torch", "diffusers")
-    if importlib.util.find_spec(name) is None
-  ]
+  read, table = _ENCODERS[kind]
+  model = foreign.model_folder(src, "text_encoder")
+  path = model / foreign.CONFIG
+  fields = _named(path, read, foreign.read_json(path))
+  config = {"text_encoder": {"kind": kind, **fields}}
+  files = foreign.tokenizer_files(model)
+  target = abstract_params(encoder_module(kind, fields))
+  return _write(model, out, table, target, config, dtype=dtype, files=files)
+
+
+def _write(
+  model: Path,
+  out: Path,
+  table: Rules,
+  target: PyTree,
+  config: dict[str, Any],
+  *,
+  dtype: str | None,
+  files: Sequence[Path] = (),
+) -> folder.Info:
+  """Sends every tensor of a model's folder to a weights folder; tells how."""
+  with foreign.open_weights(model) as source:
+    leaves = plan(source, table, target, keep_types=True)
+    print("\n".join(describe(source, table)))
+    licence = foreign.licence_text(model)
+    info = folder.save(
+      out, trees.unflatten(leaves), config, licence, dtype=dtype, files=files
+    )
+  print(f"{info.num_params:,} parameters, {len(leaves)} tensors: {out}")
+  return info
+
+
+def parity_line(format_name: str, src: Path, out: Path) -> str:
+  """The error of what was imported on random input, or why there is none."""
+  library, error, part = (
+    ("diffusers", parity.unet_error, "unet")
+    if format_name == "diffusers-unet"
+    else ("transformers", parity.encoder_error, "text_encoder")
+  )
+  missing = parity.missing_packages("torch", library)
   if missing:
     return f"parity: not measured, {' and '.join(missing)} not installed"
-  params, saved, _ = folder.load(out)
-  cfg = cli.resolve(saved, {}).model
-  side, random = cfg.spatial_stride, np.random.default_rng(0)
-  x = random.normal(size=(1, 2 * side, 3 * side, cfg.in_channels))
-  text = random.normal(size=(1, 7, cfg.encoder_hid_dim))
-  x, text, t = (a.astype(np.float32) for a in (x, text, np.full(1, 500.0)))
-  level = (t,) if cfg.class_embed_type == "timestep" else ()
-  expected = _diffusers_output(
-    foreign.model_folder(src, "unet"), x, t, text, *level
-  )
-  x, t, text, *level = (jnp.asarray(a) for a in (x, t, text, *level))
-  with jax.default_matmul_precision("highest"):
-    params = build.cast_params(params, cfg)
-    actual = STUNet(cfg).apply({"params": params}, x, t, text, None, *level)
-  error = np.abs(actual - expected).max() / np.abs(expected).max()
-  return f"parity: largest error {error:.1e} of the largest output of diffusers"
+  largest = error(foreign.model_folder(src, part), out)
+  return f"parity: largest error {largest:.1e} of the largest of {library}"
 
 
-def _diffusers_output(
-  model: Path,
-  x: np.ndarray,
-  t: np.ndarray,
-  text: np.ndarray,
-  level: np.ndarray | None = None,
-) -> np.ndarray:
-  """What diffusers computes, channels last."""
-  import diffusers
-  import torch
-
-  diffusers.logging.set_verbosity_error()
-  diffusers.logging.disable_progress_bar()
-  network = diffusers.UNet2DConditionModel.from_pretrained(
-    model,
-    torch_dtype=torch.float32,
-    local_files_only=True,
-    low_cpu_mem_usage=False,
-  ).eval()
-  with torch.no_grad():
-    y = network(
-      torch.from_numpy(np.moveaxis(x, -1, 1).copy()),
-      torch.from_numpy(t),
-      torch.from_numpy(text),
-      class_labels=None if level is None else torch.from_numpy(level),
-    ).sample
-  return np.moveaxis(y.numpy(), 1, -1)
+_ENCODERS = {
+  "t5": (t5.t5_config, t5.RULES),
+  "bert": (bert.bert_config, bert.RULES),
+}
 
 
 if __name__ == "__main__":

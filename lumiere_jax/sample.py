@@ -87,6 +87,7 @@ def _parser() -> argparse.ArgumentParser:
   add = parser.add_argument
   add("--config", help="a configs/*.py file")
   add("--weights", help="weights folder, or the name of shipped ones")
+  add("--text_encoder", help="weights folder of the text encoder")
   add("--prompt", action="append", default=[], help="may be repeated")
   add("--prompts", help="text file with a prompt on each line")
   add("--negative_prompt", help="what guidance leads away from")
@@ -113,6 +114,8 @@ def _plan(args: argparse.Namespace, overrides: dict[str, str]) -> Plan:
   ):
     if value is not None:
       overrides.setdefault(f"sampler.{field}", str(value))
+  if args.text_encoder:
+    overrides.setdefault("text.weights", repr(args.text_encoder))
   task = TASKS[0] if args.task is None else args.task
   if task not in TASKS:
     raise UserError(f"unknown --task={task!r}{nearest(task, TASKS)}")
@@ -132,7 +135,7 @@ def _replay(args: argparse.Namespace, overrides: dict[str, str]) -> Plan:
   given = [f"--config.{name}" for name in overrides] + [
     f"--{name}"
     for name, value in vars(args).items()
-    if name not in ("replay", "out", "weights", "raw")
+    if name not in ("replay", "out", "weights", "text_encoder", "raw")
     and value not in (None, [])
   ]
   if given:
@@ -158,6 +161,9 @@ def _replay(args: argparse.Namespace, overrides: dict[str, str]) -> Plan:
     raise UserError(f"cannot replay {args.replay!r}: {error!r}") from error
   if args.weights:
     plan.config = dataclasses.replace(plan.config, weights=args.weights)
+  if args.text_encoder:
+    text = dataclasses.replace(plan.config.text, weights=args.text_encoder)
+    plan.config = dataclasses.replace(plan.config, text=text)
   return plan
 
 

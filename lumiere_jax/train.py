@@ -24,7 +24,7 @@ from lumiere_jax.diffusion.sampler import sample_keys
 from lumiere_jax.errors import UserError
 from lumiere_jax.inference.generate import Text
 from lumiere_jax.shapes import PyTree
-from lumiere_jax.text.encoder import TextEncoder
+from lumiere_jax.text.store import AnyEncoder
 from lumiere_jax.training.log import Logger
 from lumiere_jax.training.loop import Hook, train
 from lumiere_jax.training.optimizer import make_optimizer
@@ -42,6 +42,9 @@ def main(argv: Sequence[str]) -> None:
     "--init_from", help="weights to begin with (config.train.init_from)"
   )
   parser.add_argument(
+    "--text_encoder", help="its weights (config.text.weights)"
+  )
+  parser.add_argument(
     "--dry_run", action="store_true", help="print what would be trained"
   )
   parser.add_argument(
@@ -52,6 +55,8 @@ def main(argv: Sequence[str]) -> None:
   args, overrides = cli.parse(parser, argv)
   if args.init_from:
     overrides["train.init_from"] = repr(args.init_from)
+  if args.text_encoder:
+    overrides["text.weights"] = repr(args.text_encoder)
   cfg = cli.resolve(cli.read_config(args.config), overrides)
   if args.dry_run:
     print(describe(cfg))
@@ -140,7 +145,7 @@ def fit(cfg: Config, workdir: Path, *, allow_changes: bool = False) -> None:
     sys.exit(143)  # Of a process that SIGTERM ended.
 
 
-def sample_hook(cfg: Config, encoder: TextEncoder, workdir: Path) -> Hook:
+def sample_hook(cfg: Config, encoder: AnyEncoder, workdir: Path) -> Hook:
   """A hook that writes all sample prompts' frames on a sheet, and the clips."""
   task = "text_to_video" if cfg.train.stage == "video" else "text_to_image"
   generator = build.generator(cfg, task)

@@ -10,7 +10,13 @@ import pytest
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
-from lumiere_jax import build, export_weights, import_weights, trees
+from lumiere_jax import (
+  build,
+  export_weights,
+  import_weights,
+  parity,
+  trees,
+)
 from lumiere_jax.config import from_dict
 from lumiere_jax.errors import UserError
 from lumiere_jax.weights import folder
@@ -211,15 +217,13 @@ def test_parity_is_measured_where_diffusers_is_installed(tmp_path, source):
   pytest.importorskip("torch")
   pytest.importorskip("diffusers")
   run(source, tmp_path / "ours")
-  line = import_weights.unet_parity(source, tmp_path / "ours")
+  line = import_weights.parity_line("diffusers-unet", source, tmp_path / "ours")
   assert float(line.split()[3]) < 1e-4
 
 
 def test_parity_without_diffusers_says_so(tmp_path, source, monkeypatch):
-  monkeypatch.setattr(
-    import_weights.importlib.util, "find_spec", lambda name: None
-  )
-  line = import_weights.unet_parity(source, tmp_path / "none")
+  monkeypatch.setattr(parity.importlib.util, "find_spec", lambda name: None)
+  line = import_weights.parity_line("diffusers-unet", source, tmp_path)
   assert line == "parity: not measured, torch and diffusers not installed"
 
 

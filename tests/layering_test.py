@@ -28,7 +28,7 @@ LAYERS = {
   ),
   "wholes": ("models", "conditioning", "data", "evaluation"),
   "doers": ("training", "inference"),
-  "composition": ("build", "api", "cli"),
+  "composition": ("build", "parity", "api", "cli"),
   "entry": (
     "",  # the package itself, which offers `Lumiere`
     "train",
@@ -39,6 +39,7 @@ LAYERS = {
     "study",
     "import_weights",
     "export_weights",
+    "embed_text",
     "data.sprites",
     "data.write",
   ),
@@ -62,7 +63,7 @@ ORDER = {
     "temporal",
   ),
   "diffusion": ("schedule", "prediction", "loss", "guidance", "sampler"),
-  "text": ("tokenizer", "bert", "t5", "encoder"),
+  "text": ("tokenizer", "bert", "t5", "encoder", "store"),
   "weights": (
     "lazy",
     "rules",

@@ -6,19 +6,25 @@ import dataclasses
 import types
 import typing
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from lumiere_jax.config.recipe import Config
 from lumiere_jax.errors import UserError, nearest
 
+Group = TypeVar("Group")
 
-def from_dict(values: Mapping[str, Any]) -> Config:
-  """Builds a `Config` from nested mappings; missing fields keep defaults.
+
+def from_dict(values: Mapping[str, Any], kind: type[Group] = Config) -> Group:
+  """Builds a configuration from nested mappings; what misses keeps its default.
+
+  Args:
+    values: fields by name.
+    kind: the whole configuration, or the class of one of its groups.
 
   Raises:
     UserError: an unknown field, an ill-typed value, or a failed check.
   """
-  return _build(Config, values, "")
+  return _build(kind, values, "")
 
 
 def to_dict(config: Config) -> dict[str, Any]:

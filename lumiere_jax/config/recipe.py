@@ -16,18 +16,24 @@ class TextConfig:
     encoder: its kind: "minilm" is all-MiniLM-L6-v2 of its package; "t5" and
       "bert" are encoders that import_weights has written.
     weights: their folder.
+    store: folder of captions that embed_text has encoded, in place of the
+      encoder.
+    dtype: compute type of the encoder.
     max_tokens: captions are padded or cut to this length.
     batch_size: captions encoded in one call.
   """
 
   encoder: str = "minilm"
   weights: str = ""
+  store: str = ""
+  dtype: str = "float32"
   max_tokens: int = 24
   batch_size: int = 8
 
   def __post_init__(self):
     check(self.batch_size > 0, f"text.batch_size={self.batch_size} must be > 0")
     choice(self.encoder, ("minilm", "t5", "bert"), "text.encoder")
+    choice(self.dtype, ("float32", "bfloat16"), "text.dtype")
     check(
       2 < self.max_tokens <= 512,
       f"text.max_tokens={self.max_tokens} must be in 3..512",

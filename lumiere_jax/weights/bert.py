@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Rules from Hugging Face's BertModel to the encoder of `text/bert.py`."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+from lumiere_jax.errors import UserError
 from lumiere_jax.shapes import PyTree
 from lumiere_jax.weights.lazy import open_safetensors
 from lumiere_jax.weights.rules import LINEAR, Ignore, Rule, Rules, apply_rules
@@ -42,6 +45,44 @@ RULES: Rules = (
   Ignore("embeddings.position_ids", "a constant, 0 1 2 ..."),
   Ignore("pooler.dense.{leaf:weight|bias}", "we use features per token"),
 )
+
+
+# Ours to theirs.
+_FIELDS = {
+  "vocab_size": "vocab_size",
+  "max_positions": "max_position_embeddings",
+  "token_types": "type_vocab_size",
+  "width": "hidden_size",
+  "mlp_width": "intermediate_size",
+  "num_layers": "num_hidden_layers",
+  "num_heads": "num_attention_heads",
+  "norm_eps": "layer_norm_eps",
+}
+# What our encoder fixes; also what transformers takes where none is given.
+_FIXED = {
+  "model_type": "bert",
+  "hidden_act": "gelu",
+  "position_embedding_type": "absolute",
+  "is_decoder": False,
+}
+
+
+def bert_config(fields: Mapping[str, Any]) -> dict[str, Any]:
+  """Returns the fields of `text.bert.BertConfig` that a config.json tells.
+
+  Raises:
+    UserError: it is no BERT, or of another form, or leaves a size out.
+  """
+  for name, wanted in _FIXED.items():
+    value = fields.get(name, wanted)
+    if value != wanted:
+      raise UserError(
+        f"BERT's {name}={value!r} is not supported, only {wanted!r}"
+      )
+  missing = [theirs for theirs in _FIELDS.values() if theirs not in fields]
+  if missing:
+    raise UserError(f"BERT's {missing[0]} is missing")
+  return {ours: fields[theirs] for ours, theirs in _FIELDS.items()}
 
 
 def load_bert(path: Path, target: PyTree) -> PyTree:

@@ -9,7 +9,7 @@ blocks and are refused.
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from lumiere_jax.config import UNetConfig
+from lumiere_jax.config import UNetConfig, from_dict
 from lumiere_jax.errors import UserError
 from lumiere_jax.weights.rules import CONV2D, LINEAR, ROW, Rule, Transform
 
@@ -117,19 +117,19 @@ def unet_config(fields: Mapping[str, Any]) -> UNetConfig:
   for their, (our, none) in _NONE.items():
     ours[our] = none if theirs[their] is None else theirs[their]
   ours["attention_head_dim"] = _one_for_all(theirs, "attention_head_dim")
-  only_cross = _tupled(theirs["only_cross_attention"])
+  only_cross = theirs["only_cross_attention"]
   middle = theirs["mid_block_only_cross_attention"]
   if middle is None:  # A list says nothing of the middle block.
     middle = only_cross if isinstance(only_cross, bool) else False
-  return UNetConfig(
-    **ours,
-    block_out_channels=tuple(theirs["block_out_channels"]),
-    layers_per_block=_tupled(theirs["layers_per_block"]),
-    attention=_attention(theirs),
-    only_cross_attention=only_cross,
-    mid_block_only_cross_attention=middle,
-    mask_text="none",
-  )
+  ours |= {
+    "block_out_channels": theirs["block_out_channels"],
+    "layers_per_block": theirs["layers_per_block"],
+    "attention": _attention(theirs),
+    "only_cross_attention": only_cross,
+    "mid_block_only_cross_attention": middle,
+    "mask_text": "none",
+  }
+  return from_dict(ours, UNetConfig)
 
 
 def diffusers_config(cfg: UNetConfig, size_px: int) -> dict[str, Any]:
@@ -219,10 +219,6 @@ def _one_for_all(fields: Mapping[str, Any], name: str) -> int:
       f"{name}={fields[name]!r} is not supported: all levels must have the same"
     )
   return values.pop()
-
-
-def _tupled(value: Any) -> Any:
-  return tuple(value) if isinstance(value, (list, tuple)) else value
 
 
 def _attention(fields: Mapping[str, Any]) -> tuple[bool, ...]:

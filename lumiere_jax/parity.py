@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Imported weights beside the library they come from, on random input."""
+
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from lumiere_jax import build
+from lumiere_jax.config import from_dict
+from lumiere_jax.models.stunet import STUNet
+from lumiere_jax.text.encoder import encoder_module
+from lumiere_jax.weights import folder
+
+# Tokens of the input; as many as no level of a network has pixels.
+_TOKENS = 7
+
+
+def missing_packages(*names: str) -> list[str]:
+  """Which of these packages are not installed."""
+  return [name for name in names if importlib.util.find_spec(name) is None]
+
+
+def unet_error(src: Path, out: Path) -> float:
+  """Largest error of our U-Net, of the largest output of diffusers; float32.
+
+  Args:
+    src: folder of the model that diffusers saved.
+    out: our weights folder that was made of it.
+  """
+  params, saved, _ = folder.load(out)
+  cfg = from_dict(saved).model
+  side, random = cfg.spatial_stride, np.random.default_rng(0)
+  x = random.normal(size=(1, 2 * side, 3 * side, cfg.in_channels))
+  text = random.normal(size=(1, _TOKENS, cfg.encoder_hid_dim))
+  given = [a.astype(np.float32) for a in (x, np.full(1, 500.0), text)]
+  if cfg.class_embed_type == "timestep":
+    given.append(given[1])
+  expected = _diffusers_output(src, *given)
+  x, t, text, *level = (jnp.asarray(a) for a in given)
+  with jax.default_matmul_precision("highest"):
+    params = build.cast_params(params, cfg)
+    actual = STUNet(cfg).apply({"params": params}, x, t, text, None, *level)
+  return _error(actual, expected)
+
+
+def encoder_error(src: Path, out: Path) -> float:
+  """The same of a text encoder and transformers, padding left out."""
+  params, saved, _ = folder.load(out)
+  spec = dict(saved["text_encoder"])
+  module = encoder_module(spec.pop("kind"), spec)
+  random = np.random.default_rng(0)
+  ids = random.integers(0, module.cfg.vocab_size, (2, _TOKENS))
+  mask = np.arange(_TOKENS) < np.array([[_TOKENS], [_TOKENS // 2]])
+  expected = _transformers_output(src, ids, mask)
+  params = jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), params)
+  actual = module.apply(
+    {"params": params}, jnp.asarray(ids, jnp.int32), jnp.asarray(mask)
+  )
+  return _error(np.asarray(actual)[mask], expected[mask])
+
+
+def _error(actual: Any, expected: np.ndarray) -> float:
+  return float(np.abs(actual - expected).max() / np.abs(expected).max())
+
+
+def _diffusers_output(
+  src: Path,
+  x: np.ndarray,
+  t: np.ndarray,
+  text: np.ndarray,
+  level: np.ndarray | None = None,
+) -> np.ndarray:
+  """What diffusers computes, channels last."""
+  import diffusers
+  import torch
+
+  diffusers.logging.set_verbosity_error()
+  diffusers.logging.disable_progress_bar()
+  network = diffusers.UNet2DConditionModel.from_pretrained(
+    src,
+    torch_dtype=torch.float32,
+    local_files_only=True,
+    low_cpu_mem_usage=False,
+  ).eval()
+  with torch.no_grad():
+    y = network(
+      torch.from_numpy(np.moveaxis(x, -1, 1).copy()),
+      torch.from_numpy(t),
+      torch.from_numpy(text),
+      class_labels=None if level is None else torch.from_numpy(level),
+    ).sample
+  return np.moveaxis(y.numpy(), 1, -1)
+
+
+def _transformers_output(
+  src: Path, ids: np.ndarray, mask: np.ndarray
+) -> np.ndarray:
+  """The last hidden states of the encoder that lies in `src`."""
+  import torch
+  import transformers
+
+  transformers.logging.set_verbosity_error()
+  transformers.logging.disable_progress_bar()
+  kinds = {
+    "t5": transformers.T5EncoderModel,
+    "bert": transformers.BertModel,
+  }
+  config = transformers.AutoConfig.from_pretrained(src, local_files_only=True)
+  network = kinds[config.model_type].from_pretrained(
+    src, dtype=torch.float32, local_files_only=True
+  )
+  with torch.no_grad():
+    output = network.eval()(
+      input_ids=torch.from_numpy(ids).long(),
+      attention_mask=torch.from_numpy(mask).long(),
+    )
+  return output.last_hidden_state.numpy()
