@@ -30,19 +30,20 @@ from lumiere_jax.inference.generate import Generator
 from lumiere_jax.models.stunet import STUNet, is_temporal
 from lumiere_jax.shapes import Key, PyTree
 from lumiere_jax.text.encoder import (
+  Encoder,
   Shardings,
   TextEncoder,
   load_minilm,
   restore_encoder,
 )
-from lumiere_jax.text.store import AnyEncoder, TextStore
+from lumiere_jax.text.store import TextStore
 from lumiere_jax.training.step import LossFn
 from lumiere_jax.weights import bert, folder
 
 TASKS = ("text_to_video", "text_to_image")
 
 
-def text_encoder(cfg: Config, shardings: Shardings | None = None) -> AnyEncoder:
+def text_encoder(cfg: Config, shardings: Shardings | None = None) -> Encoder:
   """Loads the frozen text encoder and checks that it fits the network.
 
   Args:
@@ -261,7 +262,7 @@ class TextBatches:
   Holds "pixels" uint8, "text" (b s d) float16 and "mask" (b s).
   """
 
-  def __init__(self, batches: Any, encoder: AnyEncoder):
+  def __init__(self, batches: Any, encoder: Encoder):
     self._batches, self._encoder = batches, encoder
     self.get_state = batches.get_state
     self.set_state = batches.set_state
@@ -272,7 +273,7 @@ class TextBatches:
     return {"pixels": batch["pixels"], "text": text, "mask": mask}
 
 
-def train_batches(cfg: Config, encoder: AnyEncoder) -> TextBatches:
+def train_batches(cfg: Config, encoder: Encoder) -> TextBatches:
   """Endless batches of this process's share, all captions encoded at once."""
   captions = loader.captions(cfg.data)
   for start in tqdm(range(0, len(captions), 512), "captions", disable=None):
@@ -288,7 +289,7 @@ def train_batches(cfg: Config, encoder: AnyEncoder) -> TextBatches:
   return TextBatches(batches, encoder)
 
 
-def loss_fn(cfg: Config, encoder: AnyEncoder) -> LossFn:
+def loss_fn(cfg: Config, encoder: Encoder) -> LossFn:
   """The diffusion loss of each example, with captions dropped at random."""
   network = STUNet(cfg.model)
   schedule = make_schedule(cfg.diffusion.schedule)

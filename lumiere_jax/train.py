@@ -24,7 +24,7 @@ from lumiere_jax.diffusion.sampler import sample_keys
 from lumiere_jax.errors import UserError
 from lumiere_jax.inference.generate import Text
 from lumiere_jax.shapes import PyTree
-from lumiere_jax.text.store import AnyEncoder
+from lumiere_jax.text.encoder import Encoder
 from lumiere_jax.training.log import Logger
 from lumiere_jax.training.loop import Hook, train
 from lumiere_jax.training.optimizer import make_optimizer
@@ -145,7 +145,7 @@ def fit(cfg: Config, workdir: Path, *, allow_changes: bool = False) -> None:
     sys.exit(143)  # Of a process that SIGTERM ended.
 
 
-def sample_hook(cfg: Config, encoder: AnyEncoder, workdir: Path) -> Hook:
+def sample_hook(cfg: Config, encoder: Encoder, workdir: Path) -> Hook:
   """A hook that writes all sample prompts' frames on a sheet, and the clips."""
   task = "text_to_video" if cfg.train.stage == "video" else "text_to_image"
   generator = build.generator(cfg, task)

@@ -8,8 +8,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import jax
-import jax.numpy as jnp
 import pytest
 
 from lumiere_jax import build, cli, trees
@@ -17,7 +15,6 @@ from lumiere_jax.api import weights_config
 from lumiere_jax.config import from_dict
 from lumiere_jax.data import render, world
 from lumiere_jax.evaluation import motion
-from lumiere_jax.models.stunet import STUNet
 from lumiere_jax.weights import folder
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -247,25 +244,3 @@ def test_shipped_weights_fit_what_the_demo_config_says():
 def test_evaluation_and_data_speak_of_the_same_movements():
   assert set(motion.MOVEMENTS) == set(world.MOVEMENTS)
   assert motion.HOPS == render.BOUNCES
-
-
-@pytest.mark.parametrize("path", CONFIGS, ids=_name)
-def test_every_config_is_of_a_network_that_fits_its_data(path):
-  """At full size, by shapes alone: nothing is computed."""
-  values = cli.read_config(str(path))
-  if values.get("weights"):
-    values = weights_config(values["weights"], values)
-  config = from_dict(values)
-  data, network = config.data, config.model
-  lead = (2, data.num_frames) if network.temporal is not None else (2,)
-  size = (*lead, data.size_px, data.size_px)
-  text = (2, config.text.max_tokens, network.encoder_hid_dim)
-  out = jax.eval_shape(
-    lambda params, *args: STUNet(network).apply({"params": params}, *args),
-    build.abstract_params(network),
-    jax.ShapeDtypeStruct((*size, network.in_channels), jnp.float32),
-    jax.ShapeDtypeStruct((2,), jnp.float32),
-    jax.ShapeDtypeStruct(text, jnp.float32),
-    jax.ShapeDtypeStruct(text[:2], jnp.bool_),
-  )
-  assert out.shape == (*size, network.out_channels)

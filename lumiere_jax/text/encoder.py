@@ -4,7 +4,7 @@
 import importlib.metadata
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -40,6 +40,24 @@ class Shardings(NamedTuple):
 
 
 Encoding = tuple[Float[np.ndarray, "b s d"], Bool[np.ndarray, "b s"]]
+
+
+@runtime_checkable
+class Encoder(Protocol):
+  """What training and sampling ask of an encoder, live or stored.
+
+  Attributes:
+    width: of the features, d.
+  """
+
+  width: int
+
+  def encode(self, captions: Sequence[str]) -> Encoding: ...
+
+  def read_tokens(self, caption: str) -> int | None: ...
+
+  @property
+  def empty(self) -> Encoding: ...
 
 
 class TextEncoder:

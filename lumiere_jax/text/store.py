@@ -75,9 +75,6 @@ class TextStore:
     return self.encode([""])
 
 
-AnyEncoder = TextEncoder | TextStore
-
-
 def write_store(
   folder: Path,
   captions: Sequence[str],
