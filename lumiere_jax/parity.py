@@ -43,7 +43,8 @@ def unet_error(src: Path, out: Path) -> float:
   x, t, text, *level = (jnp.asarray(a) for a in given)
   with jax.default_matmul_precision("highest"):
     params = build.cast_params(params, cfg)
-    actual = STUNet(cfg).apply({"params": params}, x, t, text, None, *level)
+    apply = jax.jit(lambda p, *args: STUNet(cfg).apply({"params": p}, *args))
+    actual = apply(params, x, t, text, None, *level)
   return _error(actual, expected)
 
 

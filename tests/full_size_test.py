@@ -20,7 +20,15 @@ from lumiere_jax.training.step import make_train_step
 from tests.text.hash_encoder import HashTextEncoder
 
 CONFIGS = sorted((Path(__file__).parent.parent / "configs").glob("*.py"))
-by_config = pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)
+QUICK = ("demo", "demo_t2i", "demo_t2v", "if_xl")
+by_config = pytest.mark.parametrize(
+  "path",
+  [
+    p if p.stem in QUICK else pytest.param(p, marks=pytest.mark.full)
+    for p in CONFIGS
+  ],
+  ids=lambda p: p.stem,
+)
 
 # Training an upscaler wants the low-resolution clip beside the noisy one.
 TRAINED = [p for p in CONFIGS if not p.stem.startswith("if_ii")]
@@ -72,7 +80,13 @@ def test_network_maps_a_clip_to_one_of_its_size(path):
   assert out.dtype == jnp.float32
 
 
-@pytest.mark.parametrize("name", PUBLISHED)
+@pytest.mark.parametrize(
+  "name",
+  [
+    "if_xl",
+    *(pytest.param(n, marks=pytest.mark.full) for n in sorted(INFERRED)),
+  ],
+)
 def test_spatial_part_is_as_large_as_published(name):
   """Exactly to the printed digits; where widths are inferred, about."""
   path = next(p for p in CONFIGS if p.stem == name)

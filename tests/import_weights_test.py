@@ -11,7 +11,6 @@ from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 from lumiere_jax import (
-  build,
   export_weights,
   import_weights,
   parity,
@@ -20,9 +19,9 @@ from lumiere_jax import (
 from lumiere_jax.config import from_dict
 from lumiere_jax.errors import UserError
 from lumiere_jax.weights import folder
-from lumiere_jax.weights.diffusers_unet import rules, unet_config
-from lumiere_jax.weights.rules import plan_export
+from lumiere_jax.weights.diffusers_unet import unet_config
 from tests.fixtures import make_unet_fixtures as maker
+from tests.models import if_nets
 
 FILE = "diffusion_pytorch_model.safetensors"
 KEY = "down_blocks.1.resnets.0.conv1.weight"
@@ -31,10 +30,7 @@ KEY = "down_blocks.1.resnets.0.conv1.weight"
 @pytest.fixture(scope="module")
 def state():
   """A U-Net's tensors as diffusers names them."""
-  cfg = unet_config(maker.BASE)
-  leaves = trees.flatten(build.abstract_params(cfg))
-  names = plan_export(leaves, rules(cfg.num_levels))
-  return {n: maker.weight(n, leaf.shape) for n, leaf in names.items()}
+  return if_nets.diffusers_state(unet_config(maker.BASE))
 
 
 @pytest.fixture

@@ -8,23 +8,20 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lumiere_jax import build, trees
+from lumiere_jax import build
 from lumiere_jax.diffusion import sampler
 from lumiere_jax.inference.generate import Generator, Text
 from lumiere_jax.models.stunet import STUNet
 from lumiere_jax.weights import scheduler
-from lumiere_jax.weights.diffusers_unet import rules, unet_config
-from lumiere_jax.weights.rules import apply_rules, plan_export
+from lumiere_jax.weights.diffusers_unet import unet_config
 from tests.fixtures import make_if_fixtures as maker
+from tests.models import if_nets
 
 
 def run(monkeypatch):
   """The image after each step of our program: (steps, h, w, 3)."""
   cfg = unet_config(maker.BASE)
-  table, target = rules(cfg.num_levels), build.abstract_params(cfg)
-  names = plan_export(trees.flatten(target), table)
-  state = {n: maker.weight(n, leaf.shape) for n, leaf in names.items()}
-  params = build.cast_params(apply_rules(state, table, target), cfg)
+  params = if_nets.params(cfg)
   diffusion, settings = scheduler.process(maker.SCHEDULER)
   settings = dataclasses.replace(
     settings, steps=maker.STEPS, guidance=maker.GUIDANCE

@@ -20,6 +20,7 @@ from lumiere_jax.text.store import TextStore
 from lumiere_jax.weights import bert, folder, t5
 from lumiere_jax.weights.rules import plan_export
 from tests.fixtures import make_unet_fixtures as maker
+from tests.models import if_nets
 
 FIXTURES = pathlib.Path(__file__).parent.parent / "fixtures"
 WIDTH = maker.BASE["encoder_hid_dim"]
@@ -187,10 +188,9 @@ def test_image_is_sampled_with_imported_weights(tmp_path, encoder, monkeypatch):
   fields = {**maker.BASE, "sample_size": 8}
   (unet / "config.json").write_text(json.dumps(fields))
   cfg = import_weights.diffusers_unet.unet_config(fields)
-  table = import_weights.diffusers_unet.rules(cfg.num_levels)
-  names = plan_export(trees.flatten(build.abstract_params(cfg)), table)
-  state = {n: maker.weight(n, leaf.shape) for n, leaf in names.items()}
-  save_file(state, unet / "diffusion_pytorch_model.safetensors")
+  save_file(
+    if_nets.diffusers_state(cfg), unet / "diffusion_pytorch_model.safetensors"
+  )
   weights = tmp_path / "weights"
   import_weights.main(
     [

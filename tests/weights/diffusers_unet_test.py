@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from lumiere_jax import build, trees
+from lumiere_jax import trees
 from lumiere_jax.config import TemporalConfig, UNetConfig
 from lumiere_jax.errors import UserError
 from lumiere_jax.weights.diffusers_unet import (
@@ -16,6 +16,7 @@ from lumiere_jax.weights.diffusers_unet import (
 )
 from lumiere_jax.weights.rules import Rule, plan, plan_export
 from tests.fixtures import make_unet_fixtures as maker
+from tests.models import if_nets
 
 by_name = pytest.mark.parametrize("case", maker.CASES, ids=lambda c: c.name)
 
@@ -63,7 +64,7 @@ def test_fields_and_keys_are_those_of_diffusers_live(case):
   model = diffusers.UNet2DConditionModel(**case.fields)
   cfg = unet_config(dict(model.config))  # With all of diffusers' defaults.
   assert cfg == unet_config(case.fields)
-  leaves = trees.flatten(build.abstract_params(cfg))
+  leaves = trees.flatten(if_nets.abstract_params(cfg))
   ours = plan_export(leaves, rules(cfg.num_levels))
   theirs = {k: tuple(v.shape) for k, v in model.state_dict().items()}
   assert {k: v.shape for k, v in ours.items()} == theirs
@@ -98,7 +99,7 @@ def test_patches_cannot_be_exported():
 @by_name
 def test_every_key_and_every_path_is_matched_once(case):
   cfg = unet_config(case.fields)
-  table, target = rules(cfg.num_levels), build.abstract_params(cfg)
+  table, target = rules(cfg.num_levels), if_nets.abstract_params(cfg)
   leaves = trees.flatten(target)
   keys = plan_export(leaves, table)
   assert len(keys) == len(leaves)
@@ -111,7 +112,7 @@ def test_temporal_parameters_have_no_place_in_diffusers():
   cfg = dataclasses.replace(
     unet_config(maker.BASE), temporal=TemporalConfig(attention_head_dim=32)
   )
-  leaves = trees.flatten(build.abstract_params(cfg))
+  leaves = trees.flatten(if_nets.abstract_params(cfg))
   with pytest.raises(UserError, match="matched by no rule"):
     plan_export(leaves, rules(cfg.num_levels))
 
