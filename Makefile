@@ -16,7 +16,7 @@ demo: $(VENV)/.demo
 	  --prompt="a dolphin jumping on a yellow background" --out=out --seed=0
 
 test: lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses=auto --dist=loadfile
 
 test-full: $(VENV)/.test
 	$(BIN)/python -m pytest -m full

@@ -67,6 +67,12 @@ setup(
       "transformers>=4.56",
     ],
     # setuptools: the suite builds a wheel without asking an index.
-    "dev": ["beartype>=0.20", "pytest>=8.4", "ruff==0.17.6", "setuptools>=77"],
+    "dev": [
+      "beartype>=0.20",
+      "pytest>=8.4",
+      "pytest-xdist>=3.6",
+      "ruff==0.17.6",
+      "setuptools>=77",
+    ],
   },
 )

@@ -56,7 +56,7 @@ def text_encoder(cfg: Config, shardings: Shardings | None = None) -> Encoder:
   """
   text = cfg.text
   if text.store:
-    encoder = TextStore(text.store)
+    encoder = _open_store(text)
   elif text.encoder == "minilm":
     encoder = load_minilm(text, bert.load_bert, shardings)
   else:
@@ -67,6 +67,18 @@ def text_encoder(cfg: Config, shardings: Shardings | None = None) -> Encoder:
       f"{encoder.width}, the width of text.encoder={text.encoder!r}"
     )
   return encoder
+
+
+def _open_store(text: TextConfig) -> TextStore:
+  """Captions that the encoder of the config has encoded."""
+  store = TextStore(text.store)
+  for name in ("encoder", "max_tokens"):
+    if store.info.get(name) != getattr(text, name):
+      raise UserError(
+        f"text.store={text.store!r} was made with text.{name}="
+        f"{store.info.get(name)!r}, the config has {getattr(text, name)!r}"
+      )
+  return store
 
 
 def _saved_encoder(

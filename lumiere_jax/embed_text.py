@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Encodes captions once: python -m lumiere_jax.embed_text --config=...
 
-The captions are those of the config's data set, or the lines of --prompts.
+The captions are those of the config's data set and of its sample prompts, or
+the lines of --prompts.
 Training reads the result with --config.text.store=OUT and needs no encoder
 then. Batches are split over all local devices.
 """
@@ -39,7 +40,7 @@ def main(argv: Sequence[str]) -> None:
   captions = (
     read_prompts([], args.prompts)
     if args.prompts
-    else loader.captions(cfg.data)
+    else [*loader.captions(cfg.data), *cfg.train.sample_prompts]
   )
   count = embed(cfg, captions, Path(args.out))
   print(f"{count} captions: {args.out}")

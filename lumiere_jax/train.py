@@ -149,12 +149,13 @@ def sample_hook(cfg: Config, encoder: Encoder, workdir: Path) -> Hook:
   """A hook that writes all sample prompts' frames on a sheet, and the clips."""
   task = "text_to_video" if cfg.train.stage == "video" else "text_to_image"
   generator = build.generator(cfg, task)
+  # Now, so that a prompt that cannot be encoded ends no run half way.
+  texts = {p: Text(*encoder.encode([p])) for p in cfg.train.sample_prompts}
+  negative = Text(*encoder.empty)
 
   def write(state: TrainState, step: int) -> None:
     params, clips = full_ema(state), {}
-    negative = Text(*encoder.empty)
-    for i, prompt in enumerate(cfg.train.sample_prompts):
-      text = Text(*encoder.encode([prompt]))
+    for i, (prompt, text) in enumerate(texts.items()):
       keys = sample_keys(cfg.train.seed, [i])
       pixels = media.to_uint8(generator(params, text, negative, keys)[0])
       clips[prompt] = pixels if pixels.ndim == 4 else pixels[None]

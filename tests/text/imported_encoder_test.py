@@ -230,6 +230,8 @@ def test_store_holds_what_the_encoder_says(tmp_path, encoder):
   assert isinstance(read, TextStore)
   with pytest.raises(UserError, match="caption 'a cat' is not in text store"):
     read.encode(["a cat"])
+  with pytest.raises(UserError, match="max_tokens=9, the config has 10"):
+    build.text_encoder(config("nowhere", store=str(out), max_tokens=10))
   with pytest.raises(UserError, match="exists and is not empty"):
     embed_text.embed(from_dict(values), PROMPTS, out)
   with pytest.raises(UserError, match="cannot read text store"):
