@@ -2,7 +2,8 @@
 """Draws the loss of training runs, by quarter of the timesteps; prints hours.
 
 python docs/loss_curves.py --out=docs/loss.png runs/t2i runs/t2v
-(needs the "eval" extra)
+(needs matplotlib, of the "eval" extra). A run is its workdir, or a copy of its
+metrics.jsonl, which does not tell the hours.
 """
 
 import argparse
@@ -19,22 +20,23 @@ import numpy as np
 
 def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__)
-  parser.add_argument("runs", nargs="+", help="workdirs")
+  parser.add_argument("runs", nargs="+", help="workdirs or .jsonl files")
   parser.add_argument("--out", required=True)
   args = parser.parse_args()
   count = len(args.runs)
   _, axes = plt.subplots(1, count, figsize=(5 * count, 3.5), squeeze=False)
   for axis, run in zip(axes[0], map(Path, args.runs), strict=True):
-    text = (run / "metrics.jsonl").read_text()
-    lines = [json.loads(line) for line in text.splitlines()]
-    print(run.name, _cost(run, lines))
+    file = run / "metrics.jsonl" if run.is_dir() else run
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    if run.is_dir():
+      print(run.name, _cost(run, lines))
     steps = [line["step"] for line in lines]
     axis.plot(steps, [line["loss"] for line in lines], "k", label="all")
     for i, name in enumerate(("least noise", "second", "third", "most noise")):
       values = np.asarray([line["loss_by_t"][i] for line in lines], float)
       drawn = np.isfinite(values)  # A quarter may go a while without a draw.
       axis.plot(np.asarray(steps)[drawn], values[drawn], lw=0.8, label=name)
-    axis.set(title=run.name, xlabel="step", ylabel="loss", yscale="log")
+    axis.set(title=run.stem, xlabel="step", ylabel="loss", yscale="log")
     axis.legend(fontsize=7)
   plt.tight_layout()
   plt.savefig(args.out, dpi=110)

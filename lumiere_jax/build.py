@@ -288,6 +288,7 @@ class TextBatches:
 def train_batches(cfg: Config, encoder: Encoder) -> TextBatches:
   """Endless batches of this process's share, all captions encoded at once."""
   captions = loader.captions(cfg.data)
+  print(f"encoding {len(captions):,} captions", flush=True)
   for start in tqdm(range(0, len(captions), 512), "captions", disable=None):
     encoder.encode(captions[start : start + 512])
   batches = loader.make_loader(

@@ -71,7 +71,9 @@ def main(argv: Sequence[str]) -> None:
       "figure to mean anything; --allow_small measures them all the same"
     )
   cli.check_seed(args.seed)
-  media.check_free(args.out)  # Before the hour of work, not after it.
+  # Before the hour of work, not after it.
+  media.check_free(args.out)
+  cli.output_folder("--out", str(Path(args.out).parent))
   cli.enable_compilation_cache()
   report = evaluate(config, args.num_clips, args.seed, args.clips)
   with media.new_file(args.out) as temporary:

@@ -112,9 +112,9 @@ def fit(cfg: Config, workdir: Path, *, allow_changes: bool = False) -> None:
     f"{jax.devices()[0].device_kind}",
     flush=True,
   )
+  tx, schedule = make_optimizer(cfg.train)
   batches = build.train_batches(cfg, encoder)
 
-  tx, schedule = make_optimizer(cfg.train)
   mesh = sharding.make_mesh()
   state = init_state(params, frozen, tx)
   shardings = sharding.shard_tree(state, mesh)
