@@ -16,7 +16,15 @@ from lumiere_jax import build, cli, trees
 from lumiere_jax.config import Config, UNetConfig
 from lumiere_jax.models.stunet import STUNet, is_temporal
 
-NAMES = ("demo_t2v", "if_m", "if_l", "if_xl", "if_ii_l", "if_iii_l")
+NAMES = (
+  "demo_t2v",
+  "if_m",
+  "if_l",
+  "if_xl",
+  "if_ii_l",
+  "if_iii_l",
+  "lumiere_128",
+)
 
 
 def flops(cfg: Config, model: UNetConfig) -> float:
@@ -35,7 +43,7 @@ def main() -> None:
     "| config | spatial | temporal | pixels | frames | TFLOPs an image | "
     "TFLOPs a clip | at full frame rate |\n" + "|---" * 8 + "|"
   )
-  for name in (*NAMES, "lumiere_128"):
+  for name in NAMES:
     cfg = cli.resolve(cli.read_config(f"configs/{name}.py"), {})
     model = dataclasses.replace(cfg.model, remat=False)
     temporal, spatial = trees.split(build.abstract_params(model), is_temporal)

@@ -11,7 +11,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from tqdm import tqdm
 
 from lumiere_jax import media, trees
 from lumiere_jax.config import (
@@ -287,10 +286,7 @@ class TextBatches:
 
 def train_batches(cfg: Config, encoder: Encoder) -> TextBatches:
   """Endless batches of this process's share, all captions encoded at once."""
-  captions = loader.captions(cfg.data)
-  print(f"encoding {len(captions):,} captions", flush=True)
-  for start in tqdm(range(0, len(captions), 512), "captions", disable=None):
-    encoder.encode(captions[start : start + 512])
+  encoder.prepare(loader.captions(cfg.data))
   batches = loader.make_loader(
     cfg.data,
     stage=cfg.train.stage,

@@ -69,6 +69,11 @@ def parse(
   return args, overrides
 
 
+def as_overrides(fields: Mapping[str, Any]) -> dict[str, str]:
+  """The text of each field that a flag of its own has set: not None."""
+  return {k: repr(v) for k, v in fields.items() if v is not None}
+
+
 def check_seed(seed: int) -> int:
   """Returns the seed.
 

@@ -32,9 +32,8 @@ def main(argv: Sequence[str]) -> None:
   add("--prompts", help="text file with a caption on each line")
   add("--out", required=True, help="folder to write")
   args, overrides = cli.parse(parser, argv)
-  if args.text_encoder:
-    overrides["text.weights"] = repr(args.text_encoder)
-  overrides["text.store"] = "''"
+  fields = {"text.weights": args.text_encoder or None, "text.store": ""}
+  overrides |= cli.as_overrides(fields)
   cfg = cli.resolve(cli.read_config(args.config), overrides)
   cli.enable_compilation_cache()
   captions = (

@@ -62,8 +62,7 @@ def main(argv: Sequence[str]) -> None:
   args, overrides = cli.parse(parser, argv)
   file = cli.read_config(args.config)
   values = weights_config(args.weights or file.get("weights", ""), file)
-  if args.text_encoder:
-    overrides["text.weights"] = repr(args.text_encoder)
+  overrides |= cli.as_overrides({"text.weights": args.text_encoder or None})
   config = cli.resolve(values, overrides)
   if args.num_clips < MIN_CLIPS and not args.allow_small:
     raise UserError(

@@ -107,21 +107,20 @@ def _plan(args: argparse.Namespace, overrides: dict[str, str]) -> Plan:
   prompts = read_prompts(args.prompt, args.prompts)
   file = cli.read_config(args.config) if args.config else {}
   values = weights_config(args.weights or file.get("weights", ""), file)
-  for field, value in (
-    ("guidance", args.guidance),
-    ("steps", args.steps),
-    ("name", args.sampler),
-  ):
-    if value is not None:
-      overrides.setdefault(f"sampler.{field}", str(value))
-  if args.text_encoder:
-    overrides.setdefault("text.weights", repr(args.text_encoder))
+  flags = cli.as_overrides(
+    {
+      "sampler.guidance": args.guidance,
+      "sampler.steps": args.steps,
+      "sampler.name": args.sampler,
+      "text.weights": args.text_encoder or None,
+    }
+  )
   task = TASKS[0] if args.task is None else args.task
   if task not in TASKS:
     raise UserError(f"unknown --task={task!r}{nearest(task, TASKS)}")
   num_samples = 1 if args.num_samples is None else args.num_samples
   return Plan(
-    config=cli.resolve(values, overrides),
+    config=cli.resolve(values, flags | overrides),
     requests=requests(prompts, num_samples),
     task=task,
     seed=cli.check_seed(args.seed or 0),

@@ -53,10 +53,12 @@ def main(argv: Sequence[str]) -> None:
     help="resume in spite of another config or other data",
   )
   args, overrides = cli.parse(parser, argv)
-  if args.init_from:
-    overrides["train.init_from"] = repr(args.init_from)
-  if args.text_encoder:
-    overrides["text.weights"] = repr(args.text_encoder)
+  overrides |= cli.as_overrides(
+    {
+      "train.init_from": args.init_from or None,
+      "text.weights": args.text_encoder or None,
+    }
+  )
   cfg = cli.resolve(cli.read_config(args.config), overrides)
   if args.dry_run:
     print(describe(cfg))

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
+from tqdm import tqdm
 
 from lumiere_jax import trees
 from lumiere_jax.config import TextConfig
@@ -53,6 +54,8 @@ class Encoder(Protocol):
   width: int
 
   def encode(self, captions: Sequence[str]) -> Encoding: ...
+
+  def prepare(self, captions: Sequence[str]) -> None: ...
 
   def read_tokens(self, caption: str) -> int | None: ...
 
@@ -116,6 +119,12 @@ class TextEncoder:
       features[row], mask[row] = self._cache[caption]
     return features, mask
 
+  def prepare(self, captions: Sequence[str]) -> None:
+    """Encodes captions before they are asked for, and says so."""
+    print(f"encoding {len(captions):,} captions", flush=True)
+    for start in tqdm(range(0, len(captions), 512), "captions", disable=None):
+      self.encode(captions[start : start + 512])
+
   def read_tokens(self, caption: str) -> int | None:
     """How many tokens of the caption are read, if that is not all of them."""
     cut = self._tokenizer.is_cut(caption)
@@ -133,9 +142,8 @@ class TextEncoder:
   def _encode_batch(self, captions: list[str]) -> None:
     padding = [""] * (self._batch_size - len(captions))
     ids, mask = self._tokenizer(captions + padding)
-    ids, mask = jax.device_put((ids, mask), self._tokens_sharding)
-    features = np.asarray(self._apply(self._params, ids, mask), np.float16)
-    mask = np.asarray(mask)
+    tokens = jax.device_put((ids, mask), self._tokens_sharding)
+    features = np.asarray(self._apply(self._params, *tokens), np.float16)
     for row, caption in enumerate(captions):
       # A copy: a view would keep the whole batch in memory.
       self._cache[caption] = features[row].copy(), mask[row].copy()
@@ -158,13 +166,11 @@ def load_minilm(
     UserError: its package is not installed, or is damaged.
   """
   folder = _minilm_folder()
-  return _make(
-    Bert(BertConfig(dtype=cfg.dtype)),
-    lambda target: read_params(folder / "model.safetensors", target),
-    _tokenizer("bert", folder, cfg.max_tokens),
-    cfg,
-    shardings,
-  )
+  module = Bert(BertConfig(dtype=cfg.dtype))
+  tokenizer = _tokenizer("bert", folder, cfg.max_tokens)
+  file = folder / "model.safetensors"
+  params = read_params(file, abstract_params(module))
+  return _make(module, params, tokenizer, cfg, shardings)
 
 
 def restore_encoder(
@@ -185,19 +191,15 @@ def restore_encoder(
     UserError: parameters or tokenizer do not fit.
   """
   module = encoder_module(cfg.encoder, {**fields, "dtype": cfg.dtype})
-
-  def cast(target: PyTree) -> PyTree:
-    difference = trees.diff(target, params)
-    if difference:
-      raise UserError(
-        f"text.weights={cfg.weights!r} do not fit {cfg.encoder!r}:\n"
-        f"{difference}"
-      )
-    # In the compute type: in float32, XXL takes 19 GB of every device.
-    return jax.tree.map(lambda x: jnp.asarray(x, cfg.dtype), params)
-
   tokenizer = _tokenizer(cfg.encoder, Path(cfg.weights), cfg.max_tokens)
-  return _make(module, cast, tokenizer, cfg, shardings)
+  difference = trees.diff(abstract_params(module), params)
+  if difference:
+    raise UserError(
+      f"text.weights={cfg.weights!r} do not fit {cfg.encoder!r}:\n{difference}"
+    )
+  # In the compute type: in float32, XXL takes 19 GB of every device.
+  params = jax.tree.map(lambda x: jnp.asarray(x, cfg.dtype), params)
+  return _make(module, params, tokenizer, cfg, shardings)
 
 
 def encoder_module(kind: str, fields: Mapping[str, Any]) -> nn.Module:
@@ -215,7 +217,7 @@ def abstract_params(module: nn.Module) -> PyTree:
 
 def _make(
   module: nn.Module,
-  read_params: Callable[[PyTree], PyTree],
+  params: PyTree,
   tokenizer: Tokenizer | SentencePieceTokenizer,
   cfg: TextConfig,
   shardings: Shardings | None,
@@ -225,7 +227,7 @@ def _make(
 
   return TextEncoder(
     apply,
-    read_params(abstract_params(module)),
+    params,
     tokenizer,
     batch_size=cfg.batch_size,
     shardings=shardings,

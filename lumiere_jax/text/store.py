@@ -55,14 +55,22 @@ class TextStore:
     Raises:
       UserError: a caption is not in the store.
     """
+    self.prepare(captions)
+    rows = [self._rows[caption] for caption in captions]
+    return self._features[rows], self._mask[rows]
+
+  def prepare(self, captions: Sequence[str]) -> None:
+    """Checks that the captions are there; reads none of them.
+
+    Raises:
+      UserError: a caption is not in the store.
+    """
     for caption in captions:
       if caption not in self._rows:
         raise UserError(
           f"caption {caption!r} is not in text store {self._folder}; it holds "
           f"{len(self._rows) - 1} others"
         )
-    rows = [self._rows[caption] for caption in captions]
-    return self._features[rows], self._mask[rows]
 
   def read_tokens(self, caption: str) -> int | None:
     """Always None: what was cut, was cut when the caption was encoded."""

@@ -27,6 +27,9 @@ class HashTextEncoder:
         mask[row, column] = True
     return features, mask
 
+  def prepare(self, captions: Sequence[str]) -> None:
+    """Needs no preparation."""
+
   def read_tokens(self, caption: str) -> int | None:
     """How many tokens of the caption are read, if that is not all of them."""
     cut = len(caption.split()) + 2 > self.max_tokens
