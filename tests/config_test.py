@@ -146,6 +146,8 @@ def test_ill_typed_value_names_field_value_and_type(values, message):
     ({"diffusion": {"timestep_shift": 0.0}}, "timestep_shift=0.0 must be > 0"),
     ({"sampler": {"timestep_shift": -1.0}}, "timestep_shift=-1.0 must be > 0"),
     ({"sampler": {"threshold_max": 0.9}}, "threshold_max=0.9 must be >= 1"),
+    ({"sampler": {"guidance_interval": (0.5,)}}, "must have 2 entries"),
+    ({"sampler": {"guidance_interval": (0.5, 0.2)}}, "the lower first"),
     ({"sampler": {"steps": 0}}, "sampler.steps=0 must be > 0"),
     ({"sampler": {"name": "dpmpp2m"}}, "did you mean 'dpmpp_2m'"),
     ({"text": {"max_tokens": 2}}, "text.max_tokens=2 must be in 3..512"),

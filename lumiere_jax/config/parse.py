@@ -118,7 +118,10 @@ def _convert(value: Any, kind: Any, path: str) -> Any:
   if typing.get_origin(kind) is tuple:
     if not isinstance(value, (list, tuple)):
       raise UserError(f"{path}={value!r} must be a list")
-    item = typing.get_args(kind)[0]
+    items = typing.get_args(kind)
+    item = items[0]
+    if items[-1] is not Ellipsis and len(value) != len(items):
+      raise UserError(f"{path}={value!r} must have {len(items)} entries")
     return tuple(_convert(v, item, f"{path}[{i}]") for i, v in enumerate(value))
   if kind is float and type(value) is int:
     return float(value)

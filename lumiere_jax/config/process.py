@@ -102,6 +102,9 @@ class SamplerConfig:
     guidance: classifier-free guidance scale; 1 is none and costs one network
       call a step instead of a double batch.
     guidance_rescale: phi of arXiv 2305.08891, section 3.4.
+    guidance_interval: between which shares of the schedule, 0 the clean end and
+      1 pure noise, there is guidance (arXiv 2404.07724); steps outside of it
+      cost what guidance 1 does.
     threshold: "none", "static" (clip to [-1, 1]) or "dynamic" (Imagen).
     threshold_quantile: quantile of |x0| of dynamic thresholding.
     threshold_max: largest value x0 is divided by.
@@ -114,6 +117,7 @@ class SamplerConfig:
   timestep_shift: float = 1.0
   guidance: float = 4.0
   guidance_rescale: float = 0.0
+  guidance_interval: tuple[float, float] = (0.0, 1.0)
   threshold: str = "static"
   threshold_quantile: float = 0.95
   threshold_max: float = 1.5
@@ -132,6 +136,12 @@ class SamplerConfig:
     check(
       0 <= self.guidance_rescale <= 1,
       f"sampler.guidance_rescale={self.guidance_rescale} must be in [0, 1]",
+    )
+    low, high = self.guidance_interval
+    check(
+      0 <= low < high <= 1,
+      f"sampler.guidance_interval={self.guidance_interval} must be two shares "
+      "in [0, 1], the lower first",
     )
     check(
       0 < self.threshold_quantile <= 1,

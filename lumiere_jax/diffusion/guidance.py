@@ -18,6 +18,7 @@ def guided(
   uncond: PyTree,
   scale: float,
   rescale: float = 0.0,
+  interval: tuple[float, float] | None = None,
 ) -> Output:
   """Classifier-free guidance (arXiv 2207.12598) in one call of the network.
 
@@ -33,9 +34,16 @@ def guided(
       on the double batch.
     rescale: phi of arXiv 2305.08891, eq. 14 to 16: the share taken of the
       result scaled to the conditional output's standard deviation, per sample.
+    interval: timesteps between which, both included, `scale` holds (arXiv
+      2404.07724); where all are outside of it, the network is called on the
+      single batch. None is everywhere.
   """
+
+  def plain(x, t):
+    return network(x, t, cond)
+
   if scale == 1.0:
-    return lambda x, t: network(x, t, cond)
+    return plain
 
   def pair(positive, negative):
     # Both halves of a sample stay neighbours: a batch that is split over
@@ -44,20 +52,47 @@ def guided(
     both = jnp.stack([positive, negative], axis=1)
     return both.reshape((-1, *positive.shape[1:]))
 
-  def output(x, t):
+  def inside(t):
+    low, high = interval or (-jnp.inf, jnp.inf)
+    return (t >= low) & (t <= high)
+
+  def led(x, t):
     raw = network(pair(x, x), pair(t, t), jax.tree.map(pair, cond, uncond))
     raw = raw.astype(jnp.float32).reshape((-1, 2, *raw.shape[1:]))
     positive, negative = raw[:, 0], raw[:, 1]
     channels = x.shape[-1]
     positive, extra = positive[..., :channels], positive[..., channels:]
     negative = negative[..., :channels]
-    result = negative + scale * (positive - negative)
+    scales = expand(jnp.where(inside(t), scale, 1.0), positive)
+    result = negative + scales * (positive - negative)
     if rescale:
       ratio = _std(positive) / _std(result)
       result *= expand(rescale * ratio + (1.0 - rescale), result)
     return jnp.concatenate([result, extra], axis=-1)
 
+  if interval is None:
+    return led
+
+  def output(x, t):
+    return jax.lax.cond(
+      jnp.any(inside(t)),
+      led,
+      lambda x, t: plain(x, t).astype(jnp.float32),
+      x,
+      t,
+    )
+
   return output
+
+
+def guidance_timesteps(
+  cfg: SamplerConfig, schedule: Schedule
+) -> tuple[float, float] | None:
+  """The timesteps that have guidance; None is all of them."""
+  if cfg.guidance_interval == (0.0, 1.0):
+    return None
+  low, high = cfg.guidance_interval
+  return low * schedule.num_timesteps, high * schedule.num_timesteps
 
 
 def thresholded(

@@ -9,7 +9,11 @@ import jax
 import jax.numpy as jnp
 
 from lumiere_jax.config import DiffusionConfig, SamplerConfig
-from lumiere_jax.diffusion.guidance import guided, thresholded
+from lumiere_jax.diffusion.guidance import (
+  guidance_timesteps,
+  guided,
+  thresholded,
+)
 from lumiere_jax.diffusion.prediction import denoiser
 from lumiere_jax.diffusion.sampler import (
   Carry,
@@ -59,6 +63,7 @@ class Generator:
     self.shape = shape
     schedule = make_schedule(diffusion.schedule)
     self.num_steps = len(sampling_timesteps(schedule, sampler))
+    interval = guidance_timesteps(sampler, schedule)
 
     @jax.jit
     def begin(keys: Key) -> Carry:
@@ -71,7 +76,12 @@ class Generator:
         return apply(params, x, t, *condition)
 
       output = guided(
-        network, text, negative, sampler.guidance, sampler.guidance_rescale
+        network,
+        text,
+        negative,
+        sampler.guidance,
+        sampler.guidance_rescale,
+        interval,
       )
       denoise = denoiser(output, schedule, diffusion)
       denoise = thresholded(denoise, schedule, sampler)

@@ -7,7 +7,11 @@ import numpy as np
 import pytest
 
 from lumiere_jax.config import SamplerConfig, ScheduleConfig
-from lumiere_jax.diffusion.guidance import guided, thresholded
+from lumiere_jax.diffusion.guidance import (
+  guidance_timesteps,
+  guided,
+  thresholded,
+)
 from lumiere_jax.diffusion.prediction import Prediction, from_output, target
 from lumiere_jax.diffusion.schedule import make_schedule
 
@@ -51,6 +55,30 @@ def test_other_scales_are_one_call_on_the_double_batch(scale):
   np.testing.assert_allclose(
     output, negative + scale * (positive - negative), rtol=1e-5, atol=1e-5
   )
+
+
+@pytest.mark.parametrize("rescale", [0.0, 0.7])
+def test_interval_guides_the_samples_inside_it(rescale):
+  output = guided(Network(), COND, EMPTY, 4.0, rescale, (200.0, 500.0))(X, T)
+  everywhere = guided(Network(), COND, EMPTY, 4.0, rescale)(X, T)
+  np.testing.assert_allclose(output[0], everywhere[0], rtol=1e-5)
+  plain = guided(Network(), COND, EMPTY, 1.0)(X, T)
+  np.testing.assert_allclose(output[1], plain[1], rtol=1e-5)
+
+
+@pytest.mark.parametrize("low, batch", [(250.0, 4), (800.0, 4), (801.0, 2)])
+def test_outside_the_interval_the_batch_is_single(low, batch):
+  def network(x, t, cond):
+    return jnp.full_like(x, len(x))
+
+  output = guided(network, COND, EMPTY, 1.5, interval=(low, 1000.0))(X, T)
+  np.testing.assert_array_equal(output, float(batch))
+
+
+def test_interval_is_given_in_shares_of_the_schedule():
+  half = SamplerConfig(guidance_interval=(0.5, 1.0))
+  assert guidance_timesteps(half, SCHEDULE) == (500.0, 1000.0)
+  assert guidance_timesteps(SamplerConfig(), SCHEDULE) is None
 
 
 def test_learned_variance_is_the_conditional_one():
