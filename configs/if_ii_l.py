@@ -38,8 +38,9 @@ def get_config() -> ml_collections.ConfigDict:
         mask_text="none",
         dtype="bfloat16",
         remat=True,
-        temporal=dict(),
+        temporal=dict(resample=False),
       ),
+      condition=dict(kind="low_res", scale=4, align_corners=True),
       diffusion=dict(
         schedule=dict(name="cosine"),
         prediction="eps",

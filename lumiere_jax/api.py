@@ -18,7 +18,7 @@ from lumiere_jax.shapes import PyTree, UInt8
 from lumiere_jax.weights import folder
 
 # What a config file cannot say better than the weights themselves.
-_OF_WEIGHTS = ("model", "diffusion", "data", "train")
+_OF_WEIGHTS = ("model", "condition", "diffusion", "data", "train")
 
 
 class Lumiere:

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from lumiere_jax import media, trees
+from lumiere_jax.conditioning.low_res import training_condition
 from lumiere_jax.config import (
   Config,
   SamplerConfig,
@@ -227,6 +228,7 @@ def _task(cfg: Config) -> dict[str, Any]:
       "prediction": cfg.diffusion.prediction,
       "schedule": dataclasses.asdict(cfg.diffusion.schedule),
     },
+    "condition": dataclasses.asdict(cfg.condition),
     "text": {"encoder": cfg.text.encoder},
   }
 
@@ -253,6 +255,11 @@ def generator(
     raise UserError(
       f"task {task!r} needs a model of clips; {cfg.weights or cfg.name!r} is "
       "one of images, for task 'text_to_image'"
+    )
+  if cfg.condition.kind == "low_res":
+    raise UserError(
+      f"task {task!r} needs a model that starts from noise alone; "
+      f"{cfg.weights or cfg.name!r} enlarges what another one has made"
     )
   shape: tuple[int, ...] = (data.size_px, data.size_px, 3)
   if task == "text_to_image":
@@ -306,21 +313,27 @@ def loss_fn(cfg: Config, encoder: Encoder) -> LossFn:
 
   def loss(params: PyTree, batch: Mapping[str, jax.Array], keys: Key):
     def split(key):
-      names = jax.random.split(key, 3)
-      dropped = jax.random.bernoulli(names[1], cfg.train.caption_dropout)
-      return names[0], dropped, names[2]
+      noise, caption, dropout, condition = jax.random.split(key, 4)
+      dropped = jax.random.bernoulli(caption, cfg.train.caption_dropout)
+      return noise, dropped, dropout, condition
 
-    noise_keys, dropped, dropout_keys = jax.vmap(split)(keys)
+    noise_keys, dropped, dropout_keys, condition_keys = jax.vmap(split)(keys)
     text = jnp.where(dropped[:, None, None], empty_text, batch["text"])
     mask = jnp.where(dropped[:, None], empty_mask, batch["mask"])
     text = text.astype(jnp.float32)
 
+    x0 = media.to_float(batch["pixels"])
+    level, channels = None, []
+    if cfg.condition.kind == "low_res":
+      low = training_condition(x0, condition_keys, cfg.condition)
+      level, channels = low.level, [low.channels]
+
     def output(x, t):
+      x = jnp.concatenate([x, *channels], axis=-1)
       return network.apply(
-        {"params": params}, x, t, text, mask, dropout_keys=dropout_keys
+        {"params": params}, x, t, text, mask, level, dropout_keys
       )
 
-    x0 = media.to_float(batch["pixels"])
     return diffusion_loss(output, x0, noise_keys, schedule, cfg.diffusion)
 
   return loss

@@ -12,16 +12,18 @@ once and keeps its bits.
 """
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
 from lumiere_jax import build, cli, parity, trees
 from lumiere_jax.config import (
+  ConditionConfig,
   Config,
   DataConfig,
   TextConfig,
   TrainConfig,
+  UNetConfig,
   to_dict,
 )
 from lumiere_jax.errors import UserError, nearest
@@ -92,7 +94,9 @@ def import_unet(
   config = unet_config(src)
   table = diffusers_unet.rules(config.model.num_levels)
   target = build.abstract_params(config.model)
-  return _write(model, out, table, target, to_dict(config), dtype=dtype)
+  return _write(
+    model, out, lambda keys: table, target, to_dict(config), dtype=dtype
+  )
 
 
 def unet_config(src: Path) -> Config:
@@ -110,11 +114,29 @@ def unet_config(src: Path) -> Config:
   return Config(
     name=src.resolve().name,
     model=network,
+    condition=_condition(src, network),
     diffusion=diffusion,
     sampler=sampler,
     text=TextConfig(encoder="t5", max_tokens=IF_TOKENS),
     data=DataConfig(size_px=fields.get("sample_size") or 64),
     train=TrainConfig(stage="image"),
+  )
+
+
+def _condition(src: Path, network: UNetConfig) -> ConditionConfig:
+  """IF's upscalers are given the smaller image (its `SuperResUNetModel`)."""
+  if network.class_embed_type != "timestep":
+    return ConditionConfig()
+  path = src / "image_noising_scheduler" / scheduler.FILE
+  fields = scheduler.IF_SCHEDULER
+  if path.is_file():
+    fields = foreign.read_json(path)
+  schedule = _named(path, scheduler.noise_schedule, fields)
+  return ConditionConfig(
+    kind="low_res",
+    align_corners=True,
+    schedule=schedule,
+    max_level=schedule.num_train_timesteps - 1,
   )
 
 
@@ -141,20 +163,20 @@ def import_encoder(
   Raises:
     UserError: as in `import_unet`, or there is no tokenizer.
   """
-  read, table = _ENCODERS[kind]
+  read, rules = _ENCODERS[kind]
   model = foreign.model_folder(src, "text_encoder")
   path = model / foreign.CONFIG
   fields = _named(path, read, foreign.read_json(path))
   config = {"text_encoder": {"kind": kind, **fields}}
   files = foreign.tokenizer_files(model)
   target = abstract_params(encoder_module(kind, fields))
-  return _write(model, out, table, target, config, dtype=dtype, files=files)
+  return _write(model, out, rules, target, config, dtype=dtype, files=files)
 
 
 def _write(
   model: Path,
   out: Path,
-  table: Rules,
+  rules: Callable[[Collection[str]], Rules],
   target: PyTree,
   config: dict[str, Any],
   *,
@@ -163,6 +185,7 @@ def _write(
 ) -> folder.Info:
   """Sends every tensor of a model's folder to a weights folder; tells how."""
   with foreign.open_weights(model) as source:
+    table = rules(source.keys())
     leaves = plan(source, table, target, keep_types=True)
     print("\n".join(describe(source, table)))
     licence = foreign.licence_text(model)
@@ -188,8 +211,8 @@ def parity_line(format_name: str, src: Path, out: Path) -> str:
 
 
 _ENCODERS = {
-  "t5": (t5.t5_config, t5.RULES),
-  "bert": (bert.bert_config, bert.RULES),
+  "t5": (t5.t5_config, t5.rules),
+  "bert": (bert.bert_config, lambda keys: bert.RULES),
 }
 
 

@@ -34,7 +34,10 @@ VIDEO = {"model": {"temporal": {}}, "train": {"stage": "video"}}
 @pytest.mark.parametrize(
   ("values", "message"),
   [
-    ({"modle": {}}, r"'modle' \(did you mean 'model'\?\); choices: data, "),
+    (
+      {"modle": {}},
+      r"'modle' \(did you mean 'model'\?\); choices: condit",
+    ),
     ({"train": {"batchsize": 8}}, r"'train.batchsize' .*'batch_size'\?"),
     (
       {"model": {"temporal": {"kernel": 3}}},
@@ -150,6 +153,20 @@ def test_ill_typed_value_names_field_value_and_type(values, message):
     ({"sampler": {"guidance_interval": (0.5, 0.2)}}, "the lower first"),
     ({"sampler": {"steps": 0}}, "sampler.steps=0 must be > 0"),
     ({"sampler": {"name": "dpmpp2m"}}, "did you mean 'dpmpp_2m'"),
+    ({"model": {"in_channels": 6}}, "in_channels=6 must be 3 with condition.k"),
+    (
+      {"model": {"in_channels": 6}, "condition": {"kind": "low_res"}},
+      "class_embed_type='none' must be 'timestep'",
+    ),
+    (
+      {
+        "model": {"in_channels": 6, "class_embed_type": "timestep"},
+        "condition": {"kind": "low_res", "scale": 3},
+      },
+      "size_px=32 must be a multiple of condition.scale=3",
+    ),
+    ({"condition": {"scale": 1}}, "condition.scale=1 must be > 1"),
+    ({"condition": {"max_level": 1000}}, "max_level=1000 must be in 0..999"),
     ({"text": {"max_tokens": 2}}, "text.max_tokens=2 must be in 3..512"),
   ],
 )

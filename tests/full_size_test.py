@@ -30,9 +30,6 @@ by_config = pytest.mark.parametrize(
   ids=lambda p: p.stem,
 )
 
-# Training an upscaler wants the low-resolution clip beside the noisy one.
-TRAINED = [p for p in CONFIGS if not p.stem.startswith("if_ii")]
-
 # Published, in 10^9; IF-I-M and -L and the upscalers have inferred widths.
 PUBLISHED = {
   "if_xl": 4.3,
@@ -111,7 +108,7 @@ def test_t5_xxl_encodes_at_full_size():
 
 
 @pytest.mark.full
-@pytest.mark.parametrize("path", TRAINED, ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)
 def test_train_step_at_full_size(path):
   config = load(path)
   encoder = HashTextEncoder(

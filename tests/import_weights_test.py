@@ -39,10 +39,10 @@ def source(tmp_path, state):
   return write(tmp_path / "unet", state)
 
 
-def write(model, state):
+def write(model, state, fields=maker.BASE):
   model.mkdir(parents=True)
-  fields = {"_class_name": "UNet2DConditionModel", "sample_size": 64}
-  (model / "config.json").write_text(json.dumps({**fields, **maker.BASE}))
+  fields = {"_class_name": "UNet2DConditionModel", "sample_size": 64, **fields}
+  (model / "config.json").write_text(json.dumps(fields))
   save_file(state, model / FILE)
   return model
 
@@ -139,6 +139,24 @@ def test_pipeline_folder_tells_the_sampler_and_the_licence(tmp_path, source):
   scheduler.write_text(json.dumps({**fields, "beta_schedule": "sigmoid"}))
   with pytest.raises(UserError, match="beta_schedule='sigmoid' is not supp"):
     run(pipeline, tmp_path / "again")
+
+
+def test_an_upscaler_is_told_what_its_noise_levels_mean(tmp_path):
+  fields = {**maker.BASE, **maker.UPSCALER}
+  pipeline = tmp_path / "IF-II-X"
+  state = if_nets.diffusers_state(unet_config(fields))
+  write(pipeline / "unet", state, fields)
+  condition = import_weights.unet_config(pipeline).condition
+  assert condition.kind == "low_res" and condition.align_corners
+  assert condition.schedule.name == "cosine"
+  (pipeline / "image_noising_scheduler").mkdir()
+  (pipeline / "image_noising_scheduler" / "scheduler_config.json").write_text(
+    json.dumps({"beta_schedule": "linear", "num_train_timesteps": 500})
+  )
+  config = from_dict(folder.load_config(run(pipeline, tmp_path / "ours")))
+  assert config.condition.schedule.name == "linear"
+  assert config.condition.max_level == 499
+  assert config.diffusion.schedule.name == "cosine"
 
 
 def without_key(model):

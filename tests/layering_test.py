@@ -51,7 +51,14 @@ ORDERED_LAYERS = ("vocabulary", "composition")
 
 # Inside a package a module imports only those that stand before it.
 ORDER = {
-  "config": ("check", "network", "process", "recipe", "parse"),
+  "config": (
+    "check",
+    "network",
+    "process",
+    "condition",
+    "recipe",
+    "parse",
+  ),
   "nn": (
     "precision",
     "activation",
@@ -88,6 +95,7 @@ ORDER = {
     "record",
     "loader",
   ),
+  "conditioning": ("low_res",),
   "evaluation": (
     "color",
     "foreground",

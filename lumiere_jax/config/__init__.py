@@ -6,6 +6,7 @@ it once into a `Config`. Everything below `build.py` sees these values only.
 They are hashable, so they can be static arguments of `jax.jit`.
 """
 
+from lumiere_jax.config.condition import ConditionConfig
 from lumiere_jax.config.network import TemporalConfig, UNetConfig
 from lumiere_jax.config.parse import (
   differences,
@@ -27,6 +28,7 @@ from lumiere_jax.config.recipe import (
 )
 
 __all__ = [
+  "ConditionConfig",
   "Config",
   "DataConfig",
   "DiffusionConfig",

@@ -4,6 +4,7 @@
 from dataclasses import dataclass, field
 
 from lumiere_jax.config.check import check, choice
+from lumiere_jax.config.condition import ConditionConfig
 from lumiere_jax.config.network import UNetConfig
 from lumiere_jax.config.process import DiffusionConfig, SamplerConfig
 
@@ -179,6 +180,7 @@ class Config:
     name: of the model, used in file names.
     weights: weights folder to sample with; a bare name is a shipped one.
     model: the network.
+    condition: what it is given beside the noisy clip.
     diffusion: what it predicts.
     sampler: how a clip is made.
     text: the text encoder.
@@ -189,6 +191,7 @@ class Config:
   name: str = "lumiere"
   weights: str = ""
   model: UNetConfig = field(default_factory=UNetConfig)
+  condition: ConditionConfig = field(default_factory=ConditionConfig)
   diffusion: DiffusionConfig = field(default_factory=DiffusionConfig)
   sampler: SamplerConfig = field(default_factory=SamplerConfig)
   text: TextConfig = field(default_factory=TextConfig)
@@ -211,6 +214,23 @@ class Config:
       (self.train.stage == "video") == (m.temporal is not None),
       f"train.stage={self.train.stage!r} does not fit model.temporal="
       f"{m.temporal}: images train the model without temporal part",
+    )
+    c = self.condition
+    check(
+      m.in_channels == 3 + c.channels,
+      f"model.in_channels={m.in_channels} must be {3 + c.channels} with "
+      f"condition.kind={c.kind!r}",
+    )
+    level = "timestep" if c.kind == "low_res" else "none"
+    check(
+      m.class_embed_type == level,
+      f"model.class_embed_type={m.class_embed_type!r} must be {level!r} with "
+      f"condition.kind={c.kind!r}",
+    )
+    check(
+      c.kind != "low_res" or d.size_px % c.scale == 0,
+      f"data.size_px={d.size_px} must be a multiple of "
+      f"condition.scale={c.scale}",
     )
     learned = self.diffusion.variance == "learned"
     check(

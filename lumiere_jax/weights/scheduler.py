@@ -4,7 +4,12 @@
 from collections.abc import Mapping
 from typing import Any
 
-from lumiere_jax.config import DiffusionConfig, SamplerConfig, from_dict
+from lumiere_jax.config import (
+  DiffusionConfig,
+  SamplerConfig,
+  ScheduleConfig,
+  from_dict,
+)
 from lumiere_jax.errors import UserError
 
 FILE = "scheduler_config.json"
@@ -65,27 +70,14 @@ def process(
     UserError: a value that is not supported; names the field.
   """
   theirs = _DEFAULTS | dict(fields)
-  words = {}
-  for name, choices in _WORDS.items():
-    value = theirs[name]
-    if value not in choices:
-      raise UserError(
-        f"{name}={value!r} is not supported; choices: {', '.join(choices)}"
-      )
-    words[name] = choices[value]
+  words = {name: _word(name, theirs) for name in _WORDS}
   for name, value in _FIXED.items():
     if theirs.get(name, value) != value:
       raise UserError(
         f"{name}={theirs[name]!r} is not supported: it must be {value!r}"
       )
   diffusion = {
-    "schedule": {
-      "name": words["beta_schedule"],
-      "num_train_timesteps": theirs["num_train_timesteps"],
-      "beta_start": theirs["beta_start"],
-      "beta_end": theirs["beta_end"],
-      "zero_terminal_snr": theirs["rescale_betas_zero_snr"],
-    },
+    "schedule": _schedule(theirs),
     "prediction": words["prediction_type"],
     "variance": words["variance_type"],
   }
@@ -103,3 +95,32 @@ def process(
     from_dict(diffusion, DiffusionConfig),
     from_dict(sampler, SamplerConfig),
   )
+
+
+def noise_schedule(fields: Mapping[str, Any]) -> ScheduleConfig:
+  """The schedule alone, as of an upscaler's image_noising_scheduler.
+
+  Raises:
+    UserError: a schedule that is not supported.
+  """
+  return from_dict(_schedule(_DEFAULTS | dict(fields)), ScheduleConfig)
+
+
+def _schedule(theirs: Mapping[str, Any]) -> dict[str, Any]:
+  return {
+    "name": _word("beta_schedule", theirs),
+    "num_train_timesteps": theirs["num_train_timesteps"],
+    "beta_start": theirs["beta_start"],
+    "beta_end": theirs["beta_end"],
+    "zero_terminal_snr": theirs["rescale_betas_zero_snr"],
+  }
+
+
+def _word(name: str, theirs: Mapping[str, Any]) -> str:
+  """Our word for the value of a field."""
+  value, choices = theirs[name], _WORDS[name]
+  if value not in choices:
+    raise UserError(
+      f"{name}={value!r} is not supported; choices: {', '.join(choices)}"
+    )
+  return choices[value]

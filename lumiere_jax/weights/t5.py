@@ -4,7 +4,7 @@
 Files of the whole T5 serve as well as files of its encoder alone.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from lumiere_jax.errors import UserError
@@ -29,17 +29,24 @@ _NORMS = {
   "encoder.final_layer_norm": "final_norm",
 }
 
-RULES: Rules = (
-  Rule("shared.weight", "token_embed/embedding"),
+# One tensor under two names; a file may hold it under either or both.
+_EMBEDDING = "shared.weight"
+_ALIAS = "encoder.embed_tokens.weight"
+
+_REST: Rules = (
   Rule(
     "encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight",
     "relative_bias/table/embedding",
   ),
   *(Rule(f"{k}.weight", f"{v}/kernel", LINEAR) for k, v in _DENSE.items()),
   *(Rule(f"{k}.weight", f"{v}/scale") for k, v in _NORMS.items()),
-  Ignore("encoder.embed_tokens.weight", "shared.weight under another name"),
   Ignore("decoder.{rest:.+}", "we use the encoder only"),
   Ignore("lm_head.weight", "it belongs to the decoder"),
+)
+RULES: Rules = (
+  Rule(_EMBEDDING, "token_embed/embedding"),
+  Ignore(_ALIAS, f"{_EMBEDDING} under another name"),
+  *_REST,
 )
 
 # Ours to theirs, and the value that transformers takes where none is given.
@@ -63,6 +70,13 @@ _FIXED = {
   "dense_act_fn": ("gelu_new", "gelu_new"),
   "is_decoder": (False, False),
 }
+
+
+def rules(keys: Collection[str]) -> Rules:
+  """The rules for a file that holds these tensors."""
+  if _EMBEDDING in keys or _ALIAS not in keys:
+    return RULES
+  return (Rule(_ALIAS, "token_embed/embedding"), *_REST)
 
 
 def t5_config(fields: Mapping[str, Any]) -> dict[str, int | float]:

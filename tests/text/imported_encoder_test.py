@@ -223,9 +223,10 @@ def test_store_holds_what_the_encoder_says(tmp_path, encoder):
   for wanted, stored in zip(
     live.encode(PROMPTS), store.encode(PROMPTS), strict=True
   ):
-    np.testing.assert_array_equal(stored, wanted)
+    # Rows of another batch may be rounded otherwise: half a float16's step.
+    np.testing.assert_allclose(stored, wanted, rtol=2e-3, atol=1e-4)
   for wanted, stored in zip(live.empty, store.empty, strict=True):
-    np.testing.assert_array_equal(stored, wanted)
+    np.testing.assert_allclose(stored, wanted, rtol=2e-3, atol=1e-4)
   read = build.text_encoder(config("nowhere", store=str(out)))
   assert isinstance(read, TextStore)
   with pytest.raises(UserError, match="caption 'a cat' is not in text store"):

@@ -13,7 +13,7 @@ from lumiere_jax.errors import UserError
 from lumiere_jax.text.t5 import T5Config, T5Encoder
 from lumiere_jax.weights.lazy import open_safetensors
 from lumiere_jax.weights.rules import apply_rules, invert
-from lumiere_jax.weights.t5 import RULES, t5_config
+from lumiere_jax.weights.t5 import RULES, rules, t5_config
 
 FIXTURE = pathlib.Path(__file__).parent.parent / "fixtures" / "t5.npz"
 V1_1_XXL = {
@@ -97,6 +97,21 @@ def test_decoder_is_left_out(state, target, tmp_path):
   params = _load(tmp_path / "model.safetensors", target)
   expected = apply_rules(state, RULES, target)
   assert trees.fingerprint(params) == trees.fingerprint(expected)
+
+
+@pytest.mark.parametrize(
+  "name", ["shared.weight", "encoder.embed_tokens.weight"]
+)
+def test_embedding_may_have_either_of_its_names(state, target, name):
+  expected = apply_rules(state, RULES, target)
+  names = ["shared.weight", "encoder.embed_tokens.weight"]
+  embedding = state["shared.weight"]
+  one = {k: v for k, v in state.items() if k not in names} | {name: embedding}
+  params = apply_rules(one, rules(one), target)
+  assert trees.fingerprint(params) == trees.fingerprint(expected)
+  del one[name]
+  with pytest.raises(UserError, match="token_embed/embedding"):
+    apply_rules(one, rules(one), target)
 
 
 def test_everything_can_be_exported_again(state, target):
