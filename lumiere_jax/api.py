@@ -8,10 +8,18 @@ from typing import Any
 import numpy as np
 
 from lumiere_jax import build, media, trees
+from lumiere_jax.conditioning.mask import Size
+from lumiere_jax.conditioning.task import (
+  TASKS,
+  Given,
+  Material,
+  nothing_given,
+  prepare,
+)
 from lumiere_jax.config import Config, SamplerConfig, from_dict, overlay
 from lumiere_jax.diffusion.sampler import sample_keys
-from lumiere_jax.errors import UserError
-from lumiere_jax.inference.generate import Generator, Text, batches
+from lumiere_jax.errors import UserError, nearest
+from lumiere_jax.inference.generate import Generator, Start, Text, batches
 from lumiere_jax.inference.prompt import Request, check_prompt, requests
 from lumiere_jax.models.stunet import is_temporal
 from lumiere_jax.shapes import PyTree, UInt8
@@ -38,7 +46,8 @@ class Lumiere:
     self.info = info
     self._params = params
     self._encoder = build.text_encoder(config)
-    self._generators: dict[tuple[str, SamplerConfig], Generator] = {}
+    self._conditional: Lumiere | None = None
+    self._generators: dict[tuple[bool, SamplerConfig], Generator] = {}
 
   @classmethod
   def load(cls, name: str = "demo") -> "Lumiere":
@@ -67,6 +76,7 @@ class Lumiere:
     num_samples: int = 1,
     negative_prompt: str = "",
     task: str = "text_to_video",
+    material: Material | None = None,
     sampler: SamplerConfig | None = None,
     batch_size: int = 1,
   ) -> UInt8[np.ndarray, "n *t h w 3"]:
@@ -80,7 +90,8 @@ class Lumiere:
       seed: of the noise.
       num_samples: samples of each prompt, side by side in the result.
       negative_prompt: what guidance leads away from.
-      task: "text_to_video" or "text_to_image".
+      task: one of `conditioning.task.TASKS`.
+      material: what the task needs, as large as the clip.
       sampler: other settings than the config's.
       batch_size: samples made at once.
 
@@ -97,11 +108,12 @@ class Lumiere:
     todo = requests([check_prompt(p) for p in prompts], num_samples)
     return np.concatenate(
       [
-        self.run(
+        self.for_task(task).run(
           batch,
           seed=seed,
           negative_prompt=negative_prompt,
           task=task,
+          material=material,
           sampler=sampler,
         )
         for batch in batches(todo, batch_size)
@@ -115,10 +127,13 @@ class Lumiere:
     seed: int,
     negative_prompt: str = "",
     task: str = "text_to_video",
+    material: Material | None = None,
     sampler: SamplerConfig | None = None,
     on_step: Callable[[], None] | None = None,
   ) -> UInt8[np.ndarray, "b *t h w 3"]:
     """Makes one batch; `on_step` is called after each denoising step."""
+    material = material or Material()
+    given = prepare(checked_task(task), material, self.clip_size)
     generator = self.generator(task, sampler)
     for prompt in {*(r.prompt for r in batch), negative_prompt}:
       if count := self._encoder.read_tokens(prompt):
@@ -127,8 +142,23 @@ class Lumiere:
         )
     text, negative = self._texts(batch, negative_prompt)
     keys = sample_keys(seed, [r.sample_id for r in batch])
-    x = generator(self._task_params(task), text, negative, keys, on_step)
-    return media.to_uint8(x)
+    start = None
+    if TASKS[task].from_clip:
+      video = _repeat(material.video, len(batch))
+      start = Start(video, material.strength)
+    x = generator(
+      self._task_params(task),
+      text,
+      negative,
+      keys,
+      on_step,
+      given=self._given(task, given, len(batch)),
+      start=start,
+    )
+    pixels = media.to_uint8(x)
+    if given is not None:
+      pixels = np.where(given.mask, given.pixels, pixels)
+    return pixels
 
   def compile(
     self,
@@ -139,20 +169,65 @@ class Lumiere:
     """Compiles what `run` needs for batches of this size."""
     text, negative = self._texts([Request("", 0)] * batch_size, "")
     generator = self.generator(task, sampler)
-    generator.compile(self._task_params(task), text, negative)
+    given = self._given(task, None, batch_size)
+    generator.compile(self._task_params(task), text, negative, given)
+
+  def for_task(self, task: str) -> "Lumiere":
+    """The model that does a task: this one, or its conditional one.
+
+    Raises:
+      UserError: an unknown task, or there are no weights for it.
+    """
+    if not TASKS[checked_task(task)].masked:
+      return self
+    if self.config.condition.kind == "mask":
+      return self
+    if not self.config.conditional:
+      raise UserError(
+        f"task {task!r} needs weights that see what is given, which "
+        f"{self.config.weights!r} has not; give --config.conditional=DIR"
+      )
+    if self._conditional is None:
+      self._conditional = Lumiere.load(self.config.conditional)
+    return self._conditional
+
+  @property
+  def clip_size(self) -> Size:
+    """Frames, height and width of its clips."""
+    data = self.config.data
+    return Size(data.num_frames, data.size_px, data.size_px)
+
+  def _given(self, task: str, given: Given | None, count: int) -> Given | None:
+    """What the network is told is given, for each of a batch."""
+    if self.config.condition.kind != "mask":
+      return None
+    size = self.clip_size
+    given = given or nothing_given(size)
+    if not TASKS[task].clip:
+      given = Given(*(x[0] for x in given))
+    return Given(*(_repeat(x, count) for x in given))
 
   def generator(
     self, task: str, sampler: SamplerConfig | None = None
   ) -> Generator:
-    """The sampling program of a task; made once for each sampler.
+    """The sampling program of a task; all tasks that make clips share one.
 
     Raises:
-      UserError: an unknown task.
+      UserError: an unknown task, or one that the model is not for.
     """
-    key = (task, sampler or self.config.sampler)
+    build.check_task(self.config, task)
+    sampler = sampler or self.config.sampler
+    key = (TASKS[task].clip, sampler)
     if key not in self._generators:
-      self._generators[key] = build.generator(self.config, *key)
+      self._generators[key] = build.generator(self.config, task, sampler)
     return self._generators[key]
+
+  def num_steps(self, task: str, material: Material) -> int:
+    """How many denoising steps `run` will make."""
+    generator = self.generator(task)
+    if not TASKS[task].from_clip:
+      return generator.num_steps
+    return generator.num_steps - generator.first_step(material.strength)
 
   def _task_params(self, task: str) -> PyTree:
     if task == "text_to_image":
@@ -164,6 +239,38 @@ class Lumiere:
   ) -> tuple[Text, Text]:
     text = Text(*self._encoder.encode([r.prompt for r in batch]))
     return text, Text(*self._encoder.encode([negative_prompt]))
+
+
+def task_config(
+  name: str, changes: Mapping[str, Any], task: str
+) -> Mapping[str, Any]:
+  """`weights_config` of the weights that do a task.
+
+  Raises:
+    UserError: no such weights, or none named.
+  """
+  values = weights_config(name, changes)
+  masked = values.get("condition", {}).get("kind") == "mask"
+  if not TASKS[task].masked or masked:
+    return values
+  if not values.get("conditional"):
+    raise UserError(
+      f"task {task!r} needs weights that see what is given, which {name!r} "
+      "has not; give --weights=DIR of such, or name them as `conditional` in "
+      "the config"
+    )
+  return weights_config(values["conditional"], changes)
+
+
+def checked_task(task: str) -> str:
+  """Returns the task's name. Raises UserError if there is no such task."""
+  if task not in TASKS:
+    raise UserError(f"unknown task {task!r}{nearest(task, TASKS)}")
+  return task
+
+
+def _repeat(x: np.ndarray, count: int) -> np.ndarray:
+  return np.broadcast_to(x, (count, *x.shape))
 
 
 def weights_config(

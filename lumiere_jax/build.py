@@ -14,6 +14,8 @@ import numpy as np
 
 from lumiere_jax import media, trees
 from lumiere_jax.conditioning.low_res import training_condition
+from lumiere_jax.conditioning.mask import draw_masks
+from lumiere_jax.conditioning.task import TASKS
 from lumiere_jax.config import (
   Config,
   SamplerConfig,
@@ -27,7 +29,8 @@ from lumiere_jax.diffusion.loss import diffusion_loss
 from lumiere_jax.diffusion.schedule import make_schedule
 from lumiere_jax.errors import UserError, nearest
 from lumiere_jax.inference.generate import Generator
-from lumiere_jax.models.stunet import STUNet, is_temporal
+from lumiere_jax.models.stunet import STUNet, is_input, is_temporal
+from lumiere_jax.models.widen import widen_input
 from lumiere_jax.shapes import Key, PyTree
 from lumiere_jax.text.encoder import (
   Encoder,
@@ -39,8 +42,6 @@ from lumiere_jax.text.encoder import (
 from lumiere_jax.text.store import TextStore
 from lumiere_jax.training.step import LossFn
 from lumiere_jax.weights import bert, folder
-
-TASKS = ("text_to_video", "text_to_image")
 
 
 def text_encoder(cfg: Config, shardings: Shardings | None = None) -> Encoder:
@@ -164,8 +165,9 @@ def cast_params(params: PyTree, cfg: UNetConfig) -> PyTree:
 def initial_params(cfg: Config) -> tuple[PyTree, str]:
   """Parameters that training starts from, and their origin's fingerprint.
 
-  At random (""), or `train.init_from`: weights of the same network, or of the
-  text-to-image network that this one inflates (section 3.1).
+  At random (""), or `train.init_from`: weights of the same network, of the
+  text-to-image network that this one inflates (section 3.1), or of the network
+  without the inputs of the conditional one (section 4.2).
 
   Raises:
     UserError: the weights fit neither, or were trained to do another thing.
@@ -173,13 +175,16 @@ def initial_params(cfg: Config) -> tuple[PyTree, str]:
   params = init_params(cfg.model, cfg.train.seed)
   if not cfg.train.init_from:
     return params, ""
-  loaded, saved, info = folder.load(folder.resolve(cfg.train.init_from))
-  _check_same_task(cfg, from_dict(saved))
+  loaded, values, info = folder.load(folder.resolve(cfg.train.init_from))
+  saved = from_dict(values)
+  _check_same_task(cfg, saved)
   if cfg.model.temporal is not None and not any(
     is_temporal(path) for path in trees.flatten(loaded)
   ):
     temporal, _ = trees.split(params, is_temporal)
     loaded = trees.merge(loaded, temporal)
+  if cfg.condition.kind == "mask" and saved.condition.kind == "none":
+    loaded = widen_input(loaded, cfg.model)
   difference = trees.diff(params, loaded)
   if difference:
     raise UserError(
@@ -204,6 +209,11 @@ def _check_same_task(cfg: Config, saved: Config) -> None:
 
 def _task(cfg: Config) -> dict[str, Any]:
   """The settings that give trained parameters of given shapes their meaning."""
+  low_res = {
+    name: getattr(cfg.condition, name)
+    for name in ("scale", "align_corners", "schedule")
+    if cfg.condition.kind == "low_res"
+  }
   return {
     "model": {
       name: getattr(cfg.model, name)
@@ -228,30 +238,42 @@ def _task(cfg: Config) -> dict[str, Any]:
       "prediction": cfg.diffusion.prediction,
       "schedule": dataclasses.asdict(cfg.diffusion.schedule),
     },
-    "condition": dataclasses.asdict(cfg.condition),
+    "condition": low_res,
     "text": {"encoder": cfg.text.encoder},
   }
 
 
 def trainable(cfg: Config, params: PyTree) -> tuple[PyTree, PyTree]:
-  """Splits parameters into those the stage trains and the frozen ones."""
+  """Splits parameters into those the stage trains and the frozen ones.
+
+  Raises:
+    UserError: no parameter is as train.trainable says.
+  """
+  if cfg.train.trainable:
+    trained, frozen = trees.split(params, cfg.train.trainable)
+    if not trained:
+      raise UserError(
+        f"train.trainable={cfg.train.trainable!r} is in no parameter's path; "
+        "--dry_run lists them"
+      )
+    return trained, frozen
   if cfg.train.stage == "image":
     return params, {}
+  if cfg.condition.kind == "mask":
+    return trees.split(params, lambda p: is_temporal(p) or is_input(p))
   return trees.split(params, is_temporal)
 
 
-def generator(
-  cfg: Config, task: str, sampler: SamplerConfig | None = None
-) -> Generator:
-  """The sampling program of a task, one of TASKS.
-
-  Raises:
-    UserError: an unknown task.
-  """
+def check_task(cfg: Config, task: str) -> None:
+  """Raises UserError if there is no such task, or the model is not for it."""
   if task not in TASKS:
     raise UserError(f"unknown task {task!r}{nearest(task, TASKS)}")
-  model, data = cfg.model, cfg.data
-  if task != "text_to_image" and model.temporal is None:
+  if TASKS[task].masked and cfg.condition.kind != "mask":
+    raise UserError(
+      f"task {task!r} needs a model that sees what is given; "
+      f"{cfg.weights or cfg.name!r} does not"
+    )
+  if TASKS[task].clip and cfg.model.temporal is None:
     raise UserError(
       f"task {task!r} needs a model of clips; {cfg.weights or cfg.name!r} is "
       "one of images, for task 'text_to_image'"
@@ -261,8 +283,20 @@ def generator(
       f"task {task!r} needs a model that starts from noise alone; "
       f"{cfg.weights or cfg.name!r} enlarges what another one has made"
     )
+
+
+def generator(
+  cfg: Config, task: str, sampler: SamplerConfig | None = None
+) -> Generator:
+  """The sampling program of a task, one of `conditioning.task.TASKS`.
+
+  Raises:
+    UserError: as in `check_task`.
+  """
+  check_task(cfg, task)
+  model, data = cfg.model, cfg.data
   shape: tuple[int, ...] = (data.size_px, data.size_px, 3)
-  if task == "text_to_image":
+  if not TASKS[task].clip:
     model = dataclasses.replace(model, temporal=None)
   else:
     shape = (data.num_frames, *shape)
@@ -323,13 +357,16 @@ def loss_fn(cfg: Config, encoder: Encoder) -> LossFn:
     text = text.astype(jnp.float32)
 
     x0 = media.to_float(batch["pixels"])
-    level, channels = None, []
+    level, beside = None, []
     if cfg.condition.kind == "low_res":
       low = training_condition(x0, condition_keys, cfg.condition)
-      level, channels = low.level, [low.channels]
+      level, beside = low.level, [low.channels]
+    elif cfg.condition.kind == "mask":
+      given = draw_masks(condition_keys, x0.shape, cfg.condition.mixture)
+      beside = [given * x0, given]
 
     def output(x, t):
-      x = jnp.concatenate([x, *channels], axis=-1)
+      x = jnp.concatenate([x, *beside], axis=-1)
       return network.apply(
         {"params": params}, x, t, text, mask, level, dropout_keys
       )

@@ -22,10 +22,18 @@ import numpy as np
 from tqdm import tqdm
 
 from lumiere_jax import cli, media
-from lumiere_jax.api import Lumiere, weights_config
-from lumiere_jax.build import TASKS
+from lumiere_jax.api import Lumiere, task_config
+from lumiere_jax.conditioning.mask import Size
+from lumiere_jax.conditioning.seam import seam_report
+from lumiere_jax.conditioning.task import TASKS, Material, prepare
 from lumiere_jax.config import Config, to_dict
 from lumiere_jax.errors import UserError, nearest
+from lumiere_jax.inference.material import (
+  Sources,
+  check_sources,
+  file_hashes,
+  read_material,
+)
 from lumiere_jax.inference.prompt import (
   Request,
   check_prompt,
@@ -36,6 +44,8 @@ from lumiere_jax.inference.prompt import (
 
 # Small clips are enlarged in the MP4 only: players blur what they enlarge.
 _MP4_SIZE_PX = 256
+_STRENGTH = 0.6  # Of --task=video_to_video, where none is given.
+_SOURCES = tuple(f.name for f in dataclasses.fields(Sources))
 _PACKAGES = ("jax", "jaxlib", "flax", "numpy", "av", "lumiere_jax")
 
 
@@ -49,7 +59,9 @@ class Plan:
   seed: int
   negative_prompt: str
   raw: bool
+  sources: Sources
   fingerprint: str | None = None
+  file_hashes: dict[str, str] | None = None
 
 
 def main(argv: Sequence[str]) -> None:
@@ -58,6 +70,7 @@ def main(argv: Sequence[str]) -> None:
   parser = _parser()
   args, overrides = cli.parse(parser, argv)
   plan = _replay(args, overrides) if args.replay else _plan(args, overrides)
+  material = _material(plan)
   out = cli.output_folder("--out", args.out)
   cli.enable_compilation_cache()
   model = Lumiere.from_config(plan.config)
@@ -78,7 +91,7 @@ def main(argv: Sequence[str]) -> None:
     "compile_seconds": compiled - loaded,
   }
   for request in plan.requests:
-    paths = _make(model, plan, request, out, dict(timings))
+    paths = _make(model, plan, request, material, out, dict(timings))
     print(f"{request.prompt}: {' '.join(str(p) for p in paths)}", flush=True)
 
 
@@ -91,7 +104,15 @@ def _parser() -> argparse.ArgumentParser:
   add("--prompt", action="append", default=[], help="may be repeated")
   add("--prompts", help="text file with a prompt on each line")
   add("--negative_prompt", help="what guidance leads away from")
-  add("--task", help=", ".join(TASKS))
+  add("--task", help="; ".join(f"{k}: {t.summary}" for k, t in TASKS.items()))
+  add("--image", help="image to begin with, or to bring to life")
+  add("--last_image", help="image to end with")
+  add("--video", help="video to change or to continue")
+  add("--mask", help="white is generated: image, video or box:x0,y0,x1,y1")
+  add("--keep", help="white is kept; in place of --mask")
+  add("--frames_given", type=int, help="frames of the video that are given")
+  add("--strength", type=float, help="0 keeps the video, 1 nothing of it")
+  add("--fit", help="crop, pad or stretch what is of another shape")
   add("--out", default="out", help="folder to write to")
   add("--seed", type=int, help="0 if not given")
   add("--num_samples", type=int, help="of each prompt")
@@ -105,8 +126,15 @@ def _parser() -> argparse.ArgumentParser:
 
 def _plan(args: argparse.Namespace, overrides: dict[str, str]) -> Plan:
   prompts = read_prompts(args.prompt, args.prompts)
+  task = next(iter(TASKS)) if args.task is None else args.task
+  if task not in TASKS:
+    raise UserError(f"unknown --task={task!r}{nearest(task, TASKS)}")
+  sources = Sources(**{k: getattr(args, k) for k in _SOURCES})
+  if TASKS[task].from_clip and sources.strength is None:
+    sources = dataclasses.replace(sources, strength=_STRENGTH)
+  check_sources(task, sources)
   file = cli.read_config(args.config) if args.config else {}
-  values = weights_config(args.weights or file.get("weights", ""), file)
+  values = task_config(args.weights or file.get("weights", ""), file, task)
   flags = cli.as_overrides(
     {
       "sampler.guidance": args.guidance,
@@ -115,9 +143,6 @@ def _plan(args: argparse.Namespace, overrides: dict[str, str]) -> Plan:
       "text.weights": args.text_encoder or None,
     }
   )
-  task = TASKS[0] if args.task is None else args.task
-  if task not in TASKS:
-    raise UserError(f"unknown --task={task!r}{nearest(task, TASKS)}")
   num_samples = 1 if args.num_samples is None else args.num_samples
   return Plan(
     config=cli.resolve(values, flags | overrides),
@@ -126,6 +151,7 @@ def _plan(args: argparse.Namespace, overrides: dict[str, str]) -> Plan:
     seed=cli.check_seed(args.seed or 0),
     negative_prompt=args.negative_prompt or "",
     raw=args.raw,
+    sources=sources,
   )
 
 
@@ -152,7 +178,9 @@ def _replay(args: argparse.Namespace, overrides: dict[str, str]) -> Plan:
       seed=cli.check_seed(saved["seed"]),
       negative_prompt=saved["negative_prompt"],
       raw=args.raw or saved["raw"],
+      sources=Sources(**saved.get("sources", {})),
       fingerprint=saved["weights_fingerprint"],
+      file_hashes=saved.get("file_hashes"),
     )
   except UserError:
     raise
@@ -166,22 +194,43 @@ def _replay(args: argparse.Namespace, overrides: dict[str, str]) -> Plan:
   return plan
 
 
+def _material(plan: Plan) -> Material:
+  """Reads and checks the material, before anything slow is done."""
+  cfg = plan.config.data
+  size = Size(cfg.num_frames, cfg.size_px, cfg.size_px)
+  material, notes = read_material(plan.sources, size, cfg.fps)
+  hashes = file_hashes(plan.sources)
+  if plan.file_hashes is not None and hashes != plan.file_hashes:
+    changed = next(k for k in hashes if hashes[k] != plan.file_hashes.get(k))
+    raise UserError(
+      f"{plan.sources.given()[changed]} is not what it was when the clip to "
+      "replay was made"
+    )
+  plan.file_hashes = hashes
+  prepare(plan.task, material, size)
+  for note in notes:
+    print(f"note: {note}", file=sys.stderr)
+  return material
+
+
 def _make(
   model: Lumiere,
   plan: Plan,
   request: Request,
+  material: Material,
   out: Path,
   timings: dict[str, float],
 ) -> list[Path]:
   """Samples one request and writes its files; returns their paths."""
   start = time.perf_counter()
-  steps = model.generator(plan.task).num_steps
+  steps = model.num_steps(plan.task, material)
   with tqdm(total=steps, unit="step", desc=request.prompt[:40]) as bar:
     pixels = model.run(
       [request],
       seed=plan.seed,
       negative_prompt=plan.negative_prompt,
       task=plan.task,
+      material=material,
       on_step=bar.update,
     )[0]
   timings["run_seconds"] = time.perf_counter() - start
@@ -190,6 +239,9 @@ def _make(
     files = write_outputs(stem, pixels, plan.config.data.fps, raw=plan.raw)
     files.append(Path(f"{stem}.json"))
     sidecar = _sidecar(model, plan, request, timings)
+    given = prepare(plan.task, material, model.clip_size)
+    if given is not None:
+      sidecar["seam"] = seam_report(pixels, given.mask)
     files[-1].write_text(json.dumps(sidecar, indent=2) + "\n")
     return media.publish_together(files, out, file_stem(request))
 
@@ -227,6 +279,8 @@ def _sidecar(
     "negative_prompt": plan.negative_prompt,
     "task": plan.task,
     "raw": plan.raw,
+    "sources": plan.sources.given(),
+    "file_hashes": plan.file_hashes,
     "config": to_dict(plan.config),
     "weights_fingerprint": model.info.fingerprint,
     "timings": timings,

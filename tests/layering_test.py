@@ -69,7 +69,15 @@ ORDER = {
     "resnet",
     "temporal",
   ),
-  "diffusion": ("schedule", "prediction", "loss", "guidance", "sampler"),
+  "diffusion": (
+    "schedule",
+    "prediction",
+    "loss",
+    "guidance",
+    "known",
+    "sampler",
+  ),
+  "media": ("pixels", "files", "read", "write", "sheet"),
   "text": ("tokenizer", "bert", "t5", "encoder", "store"),
   "weights": (
     "lazy",
@@ -82,7 +90,7 @@ ORDER = {
     "shards",
     "folder",
   ),
-  "models": ("stunet",),
+  "models": ("stunet", "widen"),
   "data": (
     "emoji",
     "world",
@@ -95,7 +103,7 @@ ORDER = {
     "record",
     "loader",
   ),
-  "conditioning": ("low_res",),
+  "conditioning": ("low_res", "mask", "task", "seam"),
   "evaluation": (
     "color",
     "foreground",
@@ -106,7 +114,7 @@ ORDER = {
     "retrieval",
     "report",
   ),
-  "inference": ("prompt", "generate"),
+  "inference": ("prompt", "material", "generate"),
   "training": ("state", "optimizer", "log", "step", "loop"),
 }
 # What a higher layer is refused all the same: it is passed in.

@@ -15,6 +15,7 @@ from PIL import Image
 
 from lumiere_jax import media
 from lumiere_jax.errors import UserError
+from lumiere_jax.media import files
 
 COLORS = {
   "red": (255, 0, 0),
@@ -89,7 +90,7 @@ def test_mp4_lasts_exactly_five_seconds(tmp_path, scale):
 def test_mp4_keeps_saturated_colours(tmp_path, name):
   clip = np.tile(np.array(COLORS[name], np.uint8), (3, 32, 32, 1))
   media.write_mp4(tmp_path / "clip.mp4", clip, fps=16)
-  back, fps = media.read_video(tmp_path / "clip.mp4")
+  back, fps, *_ = media.read_video(tmp_path / "clip.mp4")
   assert (back.dtype, back.shape, fps) == (np.uint8, clip.shape, 16.0)
   assert np.abs(back.astype(int) - clip).mean() <= 3
 
@@ -112,7 +113,7 @@ def test_mp4_is_close_and_the_same_every_time(tmp_path):
   clip = np.broadcast_to(ramp[:, None, None], (6, 32, 32, 3))
   for name in ("a.mp4", "b.mp4"):
     media.write_mp4(tmp_path / name, clip, fps=16)
-  back, _ = media.read_video(tmp_path / "a.mp4")
+  back, *_ = media.read_video(tmp_path / "a.mp4")
   assert np.abs(back.astype(int) - clip).max() <= 4
   assert (tmp_path / "a.mp4").read_bytes() == (tmp_path / "b.mp4").read_bytes()
 
@@ -298,7 +299,7 @@ def test_a_name_that_another_program_took_is_left_to_it(tmp_path, monkeypatch):
   (tmp_path / "a.json").write_text("theirs")
   stems = iter([tmp_path / "a"])
   monkeypatch.setattr(
-    media, "free_path", lambda *args: next(stems, None) or free(*args)
+    files, "free_path", lambda *args: next(stems, None) or free(*args)
   )
   paths = media.publish_together(scratch_files(tmp_path / "s"), tmp_path, "a")
   assert paths == [tmp_path / "a-1.mp4", tmp_path / "a-1.json"]
@@ -307,14 +308,14 @@ def test_a_name_that_another_program_took_is_left_to_it(tmp_path, monkeypatch):
 
 
 def test_files_that_cannot_be_written_leave_nothing(tmp_path, monkeypatch):
-  publish = media._publish
+  publish = files._publish
 
   def full(temporary, path):
     if path.suffix == ".json":
       raise OSError(28, "No space left on device")
     publish(temporary, path)
 
-  monkeypatch.setattr(media, "_publish", full)
+  monkeypatch.setattr(files, "_publish", full)
   with pytest.raises(UserError, match="No space left"):
     media.publish_together(scratch_files(tmp_path / "s"), tmp_path, "a")
   assert [p.name for p in tmp_path.iterdir()] == ["s"]

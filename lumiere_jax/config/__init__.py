@@ -6,7 +6,7 @@ it once into a `Config`. Everything below `build.py` sees these values only.
 They are hashable, so they can be static arguments of `jax.jit`.
 """
 
-from lumiere_jax.config.condition import ConditionConfig
+from lumiere_jax.config.condition import ConditionConfig, MixtureConfig
 from lumiere_jax.config.network import TemporalConfig, UNetConfig
 from lumiere_jax.config.parse import (
   differences,
@@ -32,6 +32,7 @@ __all__ = [
   "Config",
   "DataConfig",
   "DiffusionConfig",
+  "MixtureConfig",
   "SamplerConfig",
   "ScheduleConfig",
   "TemporalConfig",

@@ -105,6 +105,8 @@ class SamplerConfig:
     guidance_interval: between which shares of the schedule, 0 the clean end and
       1 pure noise, there is guidance (arXiv 2404.07724); steps outside of it
       cost what guidance 1 does.
+    known_pixels: puts what is given of a clip into every predicted clean clip,
+      not only into the finished one.
     threshold: "none", "static" (clip to [-1, 1]) or "dynamic" (Imagen).
     threshold_quantile: quantile of |x0| of dynamic thresholding.
     threshold_max: largest value x0 is divided by.
@@ -118,6 +120,7 @@ class SamplerConfig:
   guidance: float = 4.0
   guidance_rescale: float = 0.0
   guidance_interval: tuple[float, float] = (0.0, 1.0)
+  known_pixels: bool = False
   threshold: str = "static"
   threshold_quantile: float = 0.95
   threshold_max: float = 1.5

@@ -3,7 +3,7 @@
 
 from dataclasses import dataclass, field
 
-from lumiere_jax.config.check import check, choice
+from lumiere_jax.config.check import check, check_regex, choice
 from lumiere_jax.config.condition import ConditionConfig
 from lumiere_jax.config.network import UNetConfig
 from lumiere_jax.config.process import DiffusionConfig, SamplerConfig
@@ -93,6 +93,9 @@ class TrainConfig:
   Attributes:
     stage: "image" trains the whole text-to-image U-Net on stills, "video"
       only the temporal parameters of the STUNet on clips.
+    trainable: regular expression, searched for in the paths of parameters,
+      of those that train; "" is as the stage says, and with masks also the
+      convolution that sees them.
     steps: optimizer steps.
     batch_size: examples of one optimizer step, over all devices.
     accumulate: micro-batches the step is split into.
@@ -116,6 +119,7 @@ class TrainConfig:
   """
 
   stage: str = "image"
+  trainable: str = ""
   steps: int = 1000
   batch_size: int = 64
   accumulate: int = 1
@@ -139,6 +143,7 @@ class TrainConfig:
 
   def __post_init__(self):
     choice(self.stage, ("image", "video"), "train.stage")
+    check_regex(self.trainable, "train.trainable")
     choice(
       self.weights_dtype,
       ("float32", "float16", "bfloat16"),
@@ -179,6 +184,7 @@ class Config:
   Attributes:
     name: of the model, used in file names.
     weights: weights folder to sample with; a bare name is a shipped one.
+    conditional: those for tasks in which part of the clip is given.
     model: the network.
     condition: what it is given beside the noisy clip.
     diffusion: what it predicts.
@@ -190,6 +196,7 @@ class Config:
 
   name: str = "lumiere"
   weights: str = ""
+  conditional: str = ""
   model: UNetConfig = field(default_factory=UNetConfig)
   condition: ConditionConfig = field(default_factory=ConditionConfig)
   diffusion: DiffusionConfig = field(default_factory=DiffusionConfig)
@@ -231,6 +238,10 @@ class Config:
       c.kind != "low_res" or d.size_px % c.scale == 0,
       f"data.size_px={d.size_px} must be a multiple of "
       f"condition.scale={c.scale}",
+    )
+    check(
+      c.kind != "mask" or m.temporal is not None,
+      "condition.kind='mask' needs model.temporal: masks are of clips",
     )
     learned = self.diffusion.variance == "learned"
     check(

@@ -127,10 +127,18 @@ class Carry(NamedTuple):
   Attributes:
     x: (b *dims c) the clip so far, float32.
     before: the clean clip predicted one step before; zeros at first.
+    begun: whether a step was made; before that `before` tells nothing.
   """
 
   x: Array
   before: Array
+  begun: Array
+
+  @classmethod
+  def start(cls, x: Float[Array, "b *dims c"]) -> "Carry":
+    """Before the first step, whichever that is."""
+    x = x.astype(jnp.float32)
+    return cls(x, jnp.zeros_like(x), jnp.asarray(False))
 
 
 def make_step(
@@ -168,15 +176,17 @@ def make_step(
   visited = jnp.asarray(timesteps, jnp.int32)
 
   def step(i: Array, carry: Carry) -> Carry:
-    x, before = carry
+    x = carry.x
     t, c = visited[i], jax.tree.map(lambda column: column[i], table)
     p = denoise(x, jnp.full(x.shape[:1], t, jnp.float32))
+    # A multistep sampler's first step, wherever it begins, is of first order.
+    before = jnp.where(carry.begun, carry.before, p.x0)
     result = c.x * x + c.x0 * p.x0 + c.eps * p.eps + c.before * before
     if stochastic:
       fraction = _fraction(p.variance, cfg, variance)
       std = c.noisy * jnp.exp(0.5 * (c.low + fraction * (c.high - c.low)))
       result += std * step_noise(keys, t, x.shape[1:])
-    return Carry(result, p.x0)
+    return Carry(result, p.x0, jnp.asarray(True))
 
   return step
 
@@ -213,7 +223,7 @@ def sample(
   step = make_step(denoise, keys, schedule, cfg, variance, timesteps)
   carry, _ = jax.lax.scan(
     lambda carry, i: (step(i, carry), None),
-    Carry(x_init, jnp.zeros_like(x_init)),
+    Carry.start(x_init),
     jnp.arange(len(timesteps)),
   )
   return carry.x

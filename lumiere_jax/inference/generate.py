@@ -8,12 +8,15 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from lumiere_jax import media
+from lumiere_jax.conditioning.task import Given
 from lumiere_jax.config import DiffusionConfig, SamplerConfig
 from lumiere_jax.diffusion.guidance import (
   guidance_timesteps,
   guided,
   thresholded,
 )
+from lumiere_jax.diffusion.known import known_pixels
 from lumiere_jax.diffusion.prediction import denoiser
 from lumiere_jax.diffusion.sampler import (
   Carry,
@@ -34,6 +37,18 @@ class Text(NamedTuple):
 
   features: Any
   mask: Any
+
+
+class Start(NamedTuple):
+  """What SDEdit (arXiv 2108.01073) starts from.
+
+  Attributes:
+    clip: uint8 (b, t, h, w, 3).
+    strength: share of the denoising steps that are made, 0 to 1.
+  """
+
+  clip: Any
+  strength: float
 
 
 class Generator:
@@ -62,18 +77,35 @@ class Generator:
     """
     self.shape = shape
     schedule = make_schedule(diffusion.schedule)
-    self.num_steps = len(sampling_timesteps(schedule, sampler))
+    timesteps = sampling_timesteps(schedule, sampler)
+    self.num_steps = len(timesteps)
     interval = guidance_timesteps(sampler, schedule)
+
+    self._timesteps = timesteps
 
     @jax.jit
     def begin(keys: Key) -> Carry:
+      return Carry.start(initial_noise(keys, shape))
+
+    @jax.jit
+    def begin_at(keys: Key, clip: Array, t: Array) -> Carry:
+      clip = media.to_float(clip)
+      t = jnp.full(clip.shape[:1], t, jnp.float32)
       noise = initial_noise(keys, shape)
-      return Carry(noise, jnp.zeros_like(noise))
+      return Carry.start(schedule.add_noise(clip, noise, t))
 
     @partial(jax.jit, donate_argnames="carry")
-    def advance(params, carry, text, negative, keys, start, stop):
+    def advance(params, carry, text, negative, given, keys, start, stop):
+      if given is not None:
+        clean, mask = _as_floats(given)
+        beside = jnp.concatenate([mask * clean, mask], axis=-1)
+        text, negative = (text, beside), (negative, beside)
+      else:
+        text, negative = (text,), (negative,)
+
       def network(x, t, condition):
-        return apply(params, x, t, *condition)
+        words, *beside = condition
+        return apply(params, jnp.concatenate([x, *beside], -1), t, *words)
 
       output = guided(
         network,
@@ -85,10 +117,12 @@ class Generator:
       )
       denoise = denoiser(output, schedule, diffusion)
       denoise = thresholded(denoise, schedule, sampler)
+      if given is not None and sampler.known_pixels:
+        denoise = known_pixels(denoise, clean, mask, schedule)
       step = make_step(denoise, keys, schedule, sampler, diffusion.variance)
       return jax.lax.fori_loop(start, stop, step, carry)
 
-    self._begin, self._advance = begin, advance
+    self._begin, self._begin_at, self._advance = begin, begin_at, advance
 
   def __call__(
     self,
@@ -97,6 +131,9 @@ class Generator:
     negative: Text,
     keys: Key,
     on_step: Callable[[], None] | None = None,
+    *,
+    given: Given | None = None,
+    start: Start | None = None,
   ) -> Float[Array, "b *t h w c"]:
     """Samples a batch.
 
@@ -106,29 +143,52 @@ class Generator:
       negative: what guidance leads away from; leading axis b or 1.
       keys: (b,) one key for each sample.
       on_step: called after each denoising step.
+      given: (b, ...) what is given of each clip, if the network is told.
+      start: (b, ...) the clips to start from instead of from noise alone.
 
     Returns:
       Pixels, about [-1, 1], float32.
     """
     text, negative = _on_device(text), _on_device(negative)
-    advance = partial(self._advance, params)
+    first = 0 if start is None else self.first_step(start.strength)
+    if first == self.num_steps:
+      return media.to_float(jnp.asarray(start.clip))
     carry = self._begin(keys)
+    if first:
+      carry = self._begin_at(keys, start.clip, self._timesteps[first])
+    advance = partial(self._advance, params)
     if on_step is None:
-      return advance(carry, text, negative, keys, 0, self.num_steps).x
-    for i in range(self.num_steps):
+      stop = self.num_steps
+      return advance(carry, text, negative, given, keys, first, stop).x
+    for i in range(first, self.num_steps):
       carry = jax.block_until_ready(
-        advance(carry, text, negative, keys, i, i + 1)
+        advance(carry, text, negative, given, keys, i, i + 1)
       )
       on_step()
     return carry.x
 
-  def compile(self, params: PyTree, text: Text, negative: Text) -> None:
+  def first_step(self, strength: float) -> int:
+    """The step that SDEdit begins with; strength 1 makes all of them."""
+    return self.num_steps - round(strength * self.num_steps)
+
+  def compile(
+    self,
+    params: PyTree,
+    text: Text,
+    negative: Text,
+    given: Given | None = None,
+  ) -> None:
     """Compiles for a batch like `text` by running no step at all."""
     keys = sample_keys(0, range(len(text.mask)))
     text, negative = _on_device(text), _on_device(negative)
     carry = self._begin(keys)
-    carry = self._advance(params, carry, text, negative, keys, 0, 0)
+    carry = self._advance(params, carry, text, negative, given, keys, 0, 0)
     jax.block_until_ready(carry)
+
+
+def _as_floats(given: Given) -> tuple[Array, Array]:
+  """Pixels in [-1, 1] and mask, float32."""
+  return media.to_float(given.pixels), given.mask.astype(jnp.float32)
 
 
 def _on_device(text: Text) -> Text:

@@ -59,6 +59,11 @@ def is_temporal(path: str) -> bool:
   return any(part.startswith("temporal_") for part in path.split("/"))
 
 
+def is_input(path: str) -> bool:
+  """Whether the parameter is of the convolution that sees the input."""
+  return path.startswith("conv_in/")
+
+
 class STUNet(nn.Module):
   """Denoising U-Net on images, or on whole clips in one pass.
 

@@ -305,7 +305,7 @@ def test_one_program_runs_any_range_of_steps():
     return jax.lax.fori_loop(start, stop, step, carry)
 
   noise = initial(keys)
-  start = diffusion.Carry(noise, jnp.zeros_like(noise))
+  start = diffusion.Carry.start(noise)
   carry = start
   for i in range(6):
     carry = advance(carry, i, i + 1)

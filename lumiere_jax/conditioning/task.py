@@ -1,0 +1,210 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The tasks, rows of one table: what a task wants, and what it gives.
+
+A task turns the user's material into (C, M) of `conditioning/mask.py`; which
+pixels are given is all in which the tasks of the conditional model differ.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+
+from lumiere_jax.conditioning import mask as masks
+from lumiere_jax.errors import UserError
+from lumiere_jax.shapes import UInt8, VideoU8
+
+
+@dataclass(frozen=True, kw_only=True)
+class Material:
+  """What a user brings, at the size of the clip; None is absent.
+
+  Attributes:
+    image: the first frame, or the picture to bring to life.
+    last_image: the last frame.
+    video: a clip.
+    region: where to generate, one frame or one for each.
+    frames_given: how many frames of the video are given.
+    strength: how much of the noise SDEdit adds: 0 keeps the video, 1 nothing
+      of it.
+  """
+
+  image: UInt8[np.ndarray, "h w 3"] | None = None
+  last_image: UInt8[np.ndarray, "h w 3"] | None = None
+  video: VideoU8 | None = None
+  region: np.ndarray | None = None
+  frames_given: int | None = None
+  strength: float | None = None
+
+
+class Given(NamedTuple):
+  """What is given of a clip.
+
+  Attributes:
+    pixels: uint8 (t, h, w, 3); of any value where nothing is given.
+    mask: bool (t, h, w, 1), true where it is.
+  """
+
+  pixels: np.ndarray
+  mask: np.ndarray
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+  """One row of the table.
+
+  Attributes:
+    summary: for the user.
+    needs: fields of Material without which it cannot be done.
+    given: what is given, or None if the task starts from text alone.
+    clip: whether it makes a clip rather than an image.
+    from_clip: whether it starts from a noised clip (SDEdit).
+  """
+
+  summary: str
+  needs: tuple[str, ...] = ()
+  given: Callable[[Material, masks.Size], Given] | None = None
+  clip: bool = True
+  from_clip: bool = False
+
+  @property
+  def masked(self) -> bool:
+    """Whether it wants the model that sees what is given."""
+    return self.given is not None
+
+
+def prepare(name: str, material: Material, size: masks.Size) -> Given | None:
+  """What is given in a task, checked.
+
+  Args:
+    name: of the task.
+    material: as large as the clip.
+    size: of the clip.
+
+  Raises:
+    UserError: something the task needs is absent or something it does not use
+      is there, or everything or nothing is given.
+  """
+  task = TASKS[name]
+  check_material(name, {k for k, v in vars(material).items() if v is not None})
+  if task.from_clip and not 0 <= material.strength <= 1:
+    raise UserError(f"--strength={material.strength} must be in [0, 1]")
+  if task.given is None:
+    return None
+  given = task.given(material, size)
+  if given.mask.all():
+    raise UserError(f"task {name!r}: everything is given, nothing to generate")
+  if not given.mask.any():
+    raise UserError(
+      f"task {name!r}: nothing is given; text_to_video makes a clip of text"
+    )
+  return given
+
+
+def nothing_given(size: masks.Size) -> Given:
+  """What the conditional model is told where there is text alone."""
+  return Given(np.zeros((*size, 3), np.uint8), np.zeros((*size, 1), bool))
+
+
+def check_material(name: str, present: set[str]) -> None:
+  """Raises UserError unless a task has what it needs and nothing else."""
+  needs = TASKS[name].needs
+  for field in needs:
+    if field not in present:
+      raise UserError(f"task {name!r} needs --{_FLAGS[field]}")
+  for field in sorted(present - set(needs)):
+    raise UserError(
+      f"task {name!r} has no use for --{_FLAGS[field]}; it takes "
+      + (", ".join(f"--{_FLAGS[f]}" for f in needs) or "a prompt alone")
+    )
+
+
+def _image_to_video(material: Material, size: masks.Size) -> Given:
+  clip = _still(material.image, size)
+  return _given(clip, masks.first_frames(size, 1))
+
+
+def _first_last(material: Material, size: masks.Size) -> Given:
+  clip = _still(material.image, size)
+  clip[-1] = material.last_image
+  return _given(clip, masks.both_ends(size))
+
+
+def _inpaint(material: Material, size: masks.Size) -> Given:
+  return _given(material.video, masks.outside(_region(material), size))
+
+
+def _cinemagraph(material: Material, size: masks.Size) -> Given:
+  clip = _still(material.image, size)
+  return _given(clip, masks.outside_after_first(_region(material), size))
+
+
+def _extend(material: Material, size: masks.Size) -> Given:
+  count = material.frames_given
+  if not 0 < count < size.t:
+    raise UserError(f"--frames_given={count} must be in 1..{size.t - 1}")
+  return _given(material.video, masks.first_frames(size, count))
+
+
+def _region(material: Material) -> jnp.ndarray:
+  return jnp.asarray(material.region, jnp.float32)
+
+
+def _still(image: np.ndarray, size: masks.Size) -> np.ndarray:
+  return np.repeat(image[None], size.t, axis=0)
+
+
+def _given(pixels: np.ndarray, mask: masks.Mask) -> Given:
+  return Given(pixels, np.asarray(mask) > 0.5)
+
+
+_FLAGS = {
+  "image": "image",
+  "last_image": "last_image",
+  "video": "video",
+  "region": "mask (or --keep)",
+  "frames_given": "frames_given",
+  "strength": "strength",
+}
+
+TASKS: Mapping[str, Task] = {
+  "text_to_video": Task(summary="a clip of a prompt"),
+  "text_to_image": Task(summary="an image of a prompt", clip=False),
+  "image_to_video": Task(
+    summary="a clip that begins with an image",
+    needs=("image",),
+    given=_image_to_video,
+  ),
+  "first_last": Task(
+    summary="a clip between two images",
+    needs=("image", "last_image"),
+    given=_first_last,
+  ),
+  "inpaint": Task(
+    summary="a region of a video made anew",
+    needs=("video", "region"),
+    given=_inpaint,
+  ),
+  "outpaint": Task(
+    summary="what lies around a part of a video",
+    needs=("video", "region"),
+    given=_inpaint,
+  ),
+  "cinemagraph": Task(
+    summary="an image of which a region moves",
+    needs=("image", "region"),
+    given=_cinemagraph,
+  ),
+  "extend": Task(
+    summary="how a video goes on",
+    needs=("video", "frames_given"),
+    given=_extend,
+  ),
+  "video_to_video": Task(
+    summary="a video in the words of another prompt (SDEdit)",
+    needs=("video", "strength"),
+    from_clip=True,
+  ),
+}

@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Files that appear whole or not at all, and never over another one."""
+
+import contextlib
+import itertools
+import os
+import secrets
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from lumiere_jax.errors import UserError
+
+
+@contextlib.contextmanager
+def new_file(path: str | os.PathLike[str]) -> Iterator[Path]:
+  """Yields a temporary path that becomes `path` if the block succeeds.
+
+  The file appears whole or not at all, and never replaces another one.
+
+  Raises:
+    UserError: the file exists, or its folder cannot be written to.
+  """
+  path = Path(path)
+  check_free(path)
+  temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+  try:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary.touch(exist_ok=False)
+    yield temporary
+    _publish(temporary, path)
+  except FileExistsError as e:
+    raise UserError(f"{e.filename2 or e.filename} exists already") from e
+  except OSError as e:
+    raise UserError(f"cannot write {path}: {e.strerror or e}") from e
+  finally:
+    with contextlib.suppress(OSError):
+      temporary.unlink()
+
+
+def check_free(path: str | os.PathLike[str]) -> None:
+  """Raises UserError if something lies at the path: nothing is overwritten."""
+  if os.path.lexists(path):
+    raise UserError(f"{path} exists already and is not overwritten")
+
+
+def _publish(temporary: Path, path: Path) -> None:
+  """Gives the finished file its name, unless another file took it."""
+  try:
+    os.link(temporary, path)
+  except FileExistsError:
+    raise
+  except OSError:
+    # No hard links on this file system: reserve the name, then move onto it.
+    os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+    os.replace(temporary, path)
+
+
+def free_path(out_dir: str | os.PathLike[str], stem: str) -> Path:
+  """Returns `out_dir/stem`, or `-1`, `-2`, ... appended, that no file uses.
+
+  A file uses a stem if its name is the stem, or the stem and a dot and more.
+  Put suffixes on with `f"{path}.mp4"`: stems may hold dots.
+  """
+  out_dir = Path(out_dir)
+  names = os.listdir(out_dir) if out_dir.is_dir() else []
+  for i in itertools.count():
+    candidate = f"{stem}-{i}" if i else stem
+    if not any(n == candidate or n.startswith(candidate + ".") for n in names):
+      return out_dir / candidate
+  raise AssertionError("unreachable: count() never ends")
+
+
+def publish_together(
+  files: Sequence[Path], out_dir: str | os.PathLike[str], stem: str
+) -> list[Path]:
+  """Gives finished files the names `free_path(out_dir, stem)` + their suffix.
+
+  All of them or none, and each under a name that no other program took.
+
+  Args:
+    files: with different suffixes, on the file system of `out_dir`.
+    out_dir: where they are to lie.
+    stem: what their names begin with.
+
+  Raises:
+    UserError: the folder cannot be written to.
+  """
+  while True:
+    base, done = free_path(out_dir, stem), []
+    try:
+      for file in files:
+        target = Path(f"{base}{file.suffix}")
+        _publish(file, target)
+        done.append(target)
+      return done
+    except BaseException as error:
+      for target in done:
+        target.unlink(missing_ok=True)
+      if isinstance(error, FileExistsError):
+        continue  # Another program took the name since it was found free.
+      if isinstance(error, OSError):
+        raise UserError(f"cannot write {base}: {error.strerror}") from error
+      raise

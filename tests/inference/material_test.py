@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a user brings is read to the clip's size, or refused in one line."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from lumiere_jax import media
+from lumiere_jax.conditioning.mask import Size
+from lumiere_jax.errors import UserError
+from lumiere_jax.inference.material import (
+  Sources,
+  check_sources,
+  file_hashes,
+  read_material,
+)
+
+SIZE, FPS = Size(8, 16, 16), 16
+# Left half black, right half white, twice as large as the clip.
+HALVES = np.zeros((32, 32, 3), np.uint8)
+HALVES[:, 16:] = 255
+
+
+@pytest.fixture
+def files(tmp_path):
+  """Paths of an image, a half-white mask, a video and a moving mask."""
+  rng = np.random.default_rng(0)
+  paths = {n: str(tmp_path / n) for n in ("a.png", "m.png", "v.mp4", "m.mp4")}
+  media.write_png(paths["a.png"], rng.integers(0, 256, (32, 32, 3), np.uint8))
+  media.write_png(paths["m.png"], HALVES)
+  levels = np.arange(8, dtype=np.uint8) * 30
+  video = np.broadcast_to(levels[:, None, None, None], (8, 32, 32, 3))
+  media.write_mp4(paths["v.mp4"], np.ascontiguousarray(video), FPS)
+  moving = np.stack([np.roll(HALVES, 4 * k, axis=1) for k in range(8)])
+  media.write_mp4(paths["m.mp4"], moving, FPS)
+  return paths
+
+
+def read(**sources):
+  return read_material(Sources(**sources), SIZE, FPS)
+
+
+def test_image_and_video_come_at_the_clips_size(files):
+  material, notes = read(image=files["a.png"], video=files["v.mp4"])
+  assert material.image.shape == (16, 16, 3)
+  assert material.video.shape == (8, 16, 16, 3)
+  levels = material.video.mean(axis=(1, 2, 3))
+  np.testing.assert_allclose(levels, np.arange(8) * 30, atol=4)
+  assert notes == []
+
+
+@pytest.mark.parametrize("spec", ["m.png", "box:16,0,32,32"])
+def test_white_or_inside_of_a_box_is_the_region(files, spec):
+  material, _ = read(image=files["a.png"], mask=files.get(spec, spec))
+  assert material.region.shape == (1, 16, 16, 1)
+  np.testing.assert_array_equal(material.region[0, :, 8:], 1)
+  np.testing.assert_array_equal(material.region[0, :, :8], 0)
+  kept, _ = read(image=files["a.png"], keep=files.get(spec, spec))
+  np.testing.assert_array_equal(kept.region, 1 - material.region)
+
+
+def test_a_mask_may_move(files):
+  material, _ = read(video=files["v.mp4"], mask=files["m.mp4"])
+  assert material.region.shape == (8, 16, 16, 1)
+  for k, frame in enumerate(material.region[..., 0]):
+    expected = np.roll(HALVES[::2, ::2, 0] > 0, 2 * k, axis=1)
+    assert (frame == expected).mean() > 0.9
+
+
+def test_a_box_is_cropped_as_its_image_is(tmp_path):
+  wide = np.zeros((16, 48, 3), np.uint8)
+  media.write_png(tmp_path / "wide.png", wide)
+  material, _ = read(image=str(tmp_path / "wide.png"), mask="box:16,0,24,16")
+  np.testing.assert_array_equal(material.region[0, :, :8], 1)
+  np.testing.assert_array_equal(material.region[0, :, 8:], 0)
+
+
+def test_other_lengths_are_trimmed_or_held_and_told(tmp_path, files):
+  clip = np.zeros((12, 32, 32, 3), np.uint8)
+  media.write_mp4(tmp_path / "long.mp4", clip, FPS)
+  material, notes = read(video=str(tmp_path / "long.mp4"))
+  assert len(material.video) == 8
+  assert notes == [f"{tmp_path}/long.mp4 is cut after 8 frames at 16 fps"]
+  media.write_mp4(tmp_path / "short.mp4", clip[:3] + 99, FPS)
+  material, notes = read(video=str(tmp_path / "short.mp4"))
+  assert len(material.video) == 8 and "has 3 frames" in notes[0]
+  np.testing.assert_array_equal(material.video[7], material.video[2])
+  with pytest.raises(UserError, match=r"given=4, but .* only 3 frames"):
+    read(video=str(tmp_path / "short.mp4"), frames_given=4)
+  with pytest.raises(UserError, match="has 3 frames at 16 fps, it must have 8"):
+    read(video=files["v.mp4"], mask=str(tmp_path / "short.mp4"))
+
+
+@pytest.mark.parametrize(
+  ("spec", "message"),
+  [
+    ("nowhere.png", "no such mask file: nowhere.png"),
+    ("box:1,2,3", "is no box; write box:x0,y0,x1,y1"),
+    ("box:1.5,2,3,4", "is no box"),
+    ("box:0,0,33,4", "must lie in 0,0,32,32"),
+    ("box:4,0,4,4", "x0 < x1"),
+    ("small.png", "small.png has 16 x 16 pixels, it must have 32 x 32"),
+    ("text.txt", "cannot read .*text.txt as a video"),
+  ],
+)
+def test_masks_that_do_not_fit_are_refused(tmp_path, files, spec, message):
+  media.write_png(tmp_path / "small.png", HALVES[:16, :16])
+  (tmp_path / "text.txt").write_text("no mask")
+  path = tmp_path / spec
+  with pytest.raises(UserError, match=message) as info:
+    read(image=files["a.png"], mask=str(path) if path.exists() else spec)
+  assert "\n" not in str(info.value)
+
+
+def test_sources_are_checked_by_task():
+  check_sources("inpaint", Sources(video="v.mp4", mask="m.png", fit="pad"))
+  check_sources("outpaint", Sources(video="v.mp4", keep="box:0,0,1,1"))
+  for sources, message in (
+    (Sources(video="v.mp4"), r"needs --mask \(or --keep\)"),
+    (Sources(video="v", mask="m", keep="k"), "--mask and --keep say the same"),
+    (Sources(video="v", mask="m", image="i"), "has no use for --image"),
+    (Sources(video="v", mask="m", fit="zoom"), "unknown --fit='zoom'; choices"),
+  ):
+    with pytest.raises(UserError, match=message):
+      check_sources("inpaint", sources)
+
+
+def test_files_are_told_apart_by_their_content(files):
+  sources = Sources(image=files["a.png"], mask="box:0,0,1,1")
+  before = file_hashes(sources)
+  assert set(before) == {"image"}
+  Image.new("RGB", (2, 2)).save(files["a.png"])
+  assert file_hashes(sources) != before

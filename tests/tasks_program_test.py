@@ -1,0 +1,260 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every task by the command line, on networks of random weights."""
+
+import json
+
+import numpy as np
+import pytest
+
+from lumiere_jax import Lumiere, build, cli, media, sample
+from lumiere_jax.conditioning.task import TASKS, Material
+from lumiere_jax.config import from_dict, to_dict
+from lumiere_jax.errors import UserError
+from lumiere_jax.models.widen import widen_input
+from lumiere_jax.weights import folder
+from tests.models.nets import randomised
+from tests.text.hash_encoder import HashTextEncoder
+
+BASE = {
+  "name": "toy",
+  "model": {
+    "block_out_channels": (8, 16),
+    "attention": (False, True),
+    "attention_head_dim": 8,
+    "cross_attention_dim": 32,
+    "encoder_hid_dim": 8,
+    "addition_embed_heads": 2,
+    "norm_num_groups": 4,
+    "temporal": {"attention_head_dim": 8},
+  },
+  "data": {"num_frames": 8, "size_px": 8},
+  "train": {"stage": "video"},
+  "sampler": {"name": "ddim", "steps": 4, "guidance": 2.0},
+}
+COND = {
+  **BASE,
+  "name": "toy_cond",
+  "model": {**BASE["model"], "in_channels": 7},
+  "condition": {"kind": "mask"},
+}
+MASKED = [name for name, task in TASKS.items() if task.masked]
+WANTED = {
+  "image_to_video": ["image"],
+  "first_last": ["image", "last_image"],
+  "inpaint": ["video", "mask"],
+  "outpaint": ["video", "keep"],
+  "cinemagraph": ["image", "mask"],
+  "extend": ["video", "frames_given"],
+  "video_to_video": ["video"],
+}
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+  """A text encoder of hashes, and networks compiled once for all tests."""
+
+  def load(cfg):
+    return HashTextEncoder(
+      max_tokens=cfg.text.max_tokens, width=cfg.model.encoder_hid_dim
+    )
+
+  monkeypatch.setattr(build, "text_encoder", load)
+  monkeypatch.setattr(cli, "enable_compilation_cache", lambda: None)
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+  """Weights of the unconditional network, which name those of the other."""
+  root = tmp_path_factory.mktemp("weights")
+  base = from_dict({**BASE, "conditional": str(root / "cond")})
+  cond = from_dict(COND)
+  tree = randomised(base.model)
+  folder.save(root / "base", tree, to_dict(base), "licence")
+  params = {**randomised(cond.model), "conv_in": None}
+  params["conv_in"] = widen_input(tree, cond.model)["conv_in"]
+  folder.save(root / "cond", params, to_dict(cond), "licence")
+  return root / "base"
+
+
+@pytest.fixture(scope="module")
+def shared():
+  """Loaded models, whose programs are compiled once."""
+  return {}
+
+
+@pytest.fixture
+def loaded(weights, shared):
+  if not shared:
+    shared["model"] = Lumiere.load(str(weights))
+    shared["model"].for_task("inpaint")  # Loads the other one too.
+  return shared["model"]
+
+
+@pytest.fixture
+def run(weights, loaded, monkeypatch):
+  """Runs the program; its models are compiled once."""
+
+  def from_config(config):
+    model = loaded
+    if config.condition.kind == "mask":
+      model = loaded.for_task("inpaint")
+    same = config.sampler == model.config.sampler
+    return model if same else Lumiere(config, model._params, model.info)
+
+  monkeypatch.setattr(Lumiere, "from_config", from_config)
+
+  def program(task, out, *options):
+    flags = [f"--weights={weights}", "--prompt=a cat", f"--task={task}"]
+    sample.main([*flags, f"--out={out}", "--raw", *options])
+    clip = np.load(out / "a-cat-0.npy")
+    return clip, json.loads((out / "a-cat-0.json").read_text())
+
+  return program
+
+
+@pytest.fixture
+def options(tmp_path):
+  """The flags of every source."""
+  rng = np.random.default_rng(0)
+  paths = {k: tmp_path / f"{k}.png" for k in ("image", "last_image")}
+  for path in paths.values():
+    media.write_png(path, rng.integers(0, 256, (8, 8, 3), np.uint8))
+  paths["video"] = tmp_path / "video.mp4"
+  frames = rng.integers(0, 256, (8, 16, 16, 3), np.uint8)
+  media.write_mp4(paths["video"], frames, 16)
+  values = paths | {"frames_given": 3}
+
+  def flags(task):
+    side = 16 if "video" in WANTED[task] else 8
+    box = f"box:0,0,{side // 2},{side}"
+    boxes = {"mask": box, "keep": box}
+    return [f"--{k}={(values | boxes)[k]}" for k in WANTED[task]]
+
+  return flags
+
+
+@pytest.mark.parametrize("task", WANTED)
+def test_a_task_makes_a_clip_and_keeps_what_is_given(
+  task, run, options, tmp_path
+):
+  clip, sidecar = run(task, tmp_path / "out", *options(task))
+  assert clip.shape == (8, 8, 8, 3) and clip.dtype == np.uint8
+  assert sidecar["task"] == task
+  assert ("seam" in sidecar) == TASKS[task].masked
+  image = tmp_path / "image.png"
+  frame = media.read_image(image).pixels
+  size = media.Size(8, 8)
+  video = media.read_video(tmp_path / "video.mp4", fps=16, size=size).clip
+  if "image" in WANTED[task]:
+    np.testing.assert_array_equal(clip[0], frame)
+  if task == "first_last":
+    last = media.read_image(tmp_path / "last_image.png").pixels
+    np.testing.assert_array_equal(clip[-1], last)
+  if task == "inpaint":
+    np.testing.assert_array_equal(clip[:, :, 4:], video[:, :, 4:])
+  if task == "outpaint":
+    np.testing.assert_array_equal(clip[:, :, :4], video[:, :, :4])
+  if task == "cinemagraph":
+    still = np.broadcast_to(frame[:, 4:], clip[:, :, 4:].shape)
+    np.testing.assert_array_equal(clip[:, :, 4:], still)
+  if task == "extend":
+    np.testing.assert_array_equal(clip[:3], video[:3])
+  assert np.abs(clip[1].astype(int) - clip[-1]).max() > 0
+
+
+def test_replay_of_a_task_wants_the_same_files(run, options, tmp_path):
+  out = tmp_path / "out"
+  first, _ = run("image_to_video", out, *options("image_to_video"))
+  sidecar = out / "a-cat-0.json"
+  sample.main([f"--replay={sidecar}", f"--out={tmp_path / 'again'}"])
+  again = np.load(tmp_path / "again" / "a-cat-0.npy")
+  np.testing.assert_array_equal(again, first)
+  media.write_png(tmp_path / "new.png", first[3])
+  (tmp_path / "new.png").replace(tmp_path / "image.png")
+  with pytest.raises(UserError, match=r"image\.png is not what it was"):
+    sample.main([f"--replay={sidecar}", f"--out={out}"])
+
+
+def test_strength_decides_how_much_is_kept(run, options, tmp_path):
+  flags = options("video_to_video")
+  kept, _ = run("video_to_video", tmp_path / "a", *flags, "--strength=0")
+  size = media.Size(8, 8)
+  video = media.read_video(tmp_path / "video.mp4", fps=16, size=size).clip
+  np.testing.assert_array_equal(kept, video)
+  full, _ = run("video_to_video", tmp_path / "b", *flags, "--strength=1")
+  plain, _ = run("text_to_video", tmp_path / "c")
+  np.testing.assert_array_equal(full, plain)
+
+
+@pytest.mark.parametrize(
+  ("task", "args", "message"),
+  [
+    ("image_to_video", [], "needs --image"),
+    ("image_to_video", ["--image=no.png"], "no such image file: no.png"),
+    ("text_to_video", ["--image=no.png"], "takes a prompt alone"),
+    ("extend", ["--video=no.mp4", "--frames_given=9"], "no such video file"),
+    ("inpaint", ["--video=a", "--mask=b", "--keep=c"], "say the same"),
+    ("video_to_video", ["--video=a", "--fit=zoom"], "unknown --fit='zoom'"),
+  ],
+)
+def test_mistakes_are_one_line_and_write_nothing(
+  weights, tmp_path, task, args, message
+):
+  out = tmp_path / "out"
+  flags = [f"--weights={weights}", "--prompt=a", f"--task={task}"]
+  with pytest.raises(UserError, match=message) as error:
+    sample.main([*flags, f"--out={out}", *args])
+  assert "\n" not in str(error.value)
+  assert not out.exists()
+
+
+def test_weights_that_see_nothing_say_so(weights, tmp_path):
+  values = to_dict(from_dict(BASE))
+  folder.save(tmp_path / "w", randomised(from_dict(BASE).model), values, "l")
+  media.write_png(tmp_path / "a.png", np.zeros((8, 8, 3), np.uint8))
+  with pytest.raises(UserError, match="needs weights that see what is given"):
+    sample.main(
+      [
+        f"--weights={tmp_path / 'w'}",
+        "--task=image_to_video",
+        "--prompt=a",
+        f"--image={tmp_path / 'a.png'}",
+      ]
+    )
+  model = Lumiere.load(str(tmp_path / "w"))
+  with pytest.raises(UserError, match="needs weights that see what is given"):
+    model.generate(["a"], task="extend")
+
+
+def test_the_library_does_every_task_with_one_program(loaded):
+  frames = np.random.default_rng(1).integers(0, 256, (8, 8, 8, 3), np.uint8)
+  region = np.zeros((1, 8, 8, 1), np.float32)
+  region[:, :4] = 1
+  whole = Material(
+    image=frames[0],
+    last_image=frames[1],
+    video=frames,
+    region=region,
+    frames_given=2,
+  )
+  for task in MASKED:
+    needs = TASKS[task].needs
+    material = Material(**{name: getattr(whole, name) for name in needs})
+    clips = loaded.generate(["a cat"], task=task, material=material)
+    assert clips.shape == (1, 8, 8, 8, 3)
+  cond = loaded.for_task("inpaint")
+  sizes = {g._advance._cache_size() for g in cond._generators.values()}
+  assert sizes == {1}
+  assert cond.generate(["a cat"]).shape == (1, 8, 8, 8, 3)
+  image = cond.generate(["a cat"], task="text_to_image")
+  assert image.shape == (1, 8, 8, 3)
+
+
+def test_clips_of_a_batch_are_those_made_alone(loaded):
+  frames = np.random.default_rng(2).integers(0, 256, (8, 8, 8, 3), np.uint8)
+  material = Material(video=frames, frames_given=2)
+  two = loaded.generate(
+    ["a", "b"], task="extend", material=material, batch_size=2
+  )
+  one = loaded.generate(["b"], task="extend", material=material)
+  assert np.abs(two[1].astype(int) - one[0]).max() <= 1
