@@ -88,6 +88,7 @@ ORDER = {
     "diffusers_unet",
     "scheduler",
     "shards",
+    "delta",
     "folder",
   ),
   "models": ("stunet", "widen"),

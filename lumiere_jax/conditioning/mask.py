@@ -61,9 +61,9 @@ def draw_mask(key: Key, size: Size, mixture: MixtureConfig) -> Mask:
     mixture: weights of the tasks.
   """
   key, *keys = jax.random.split(key, 1 + len(_DRAWS))
-  weights = jnp.array([getattr(mixture, name) for name in _DRAWS])
+  weights = jnp.array([weight(mixture) for weight, _ in _DRAWS])
   masks = jnp.stack(
-    [draw(k, size) for draw, k in zip(_DRAWS.values(), keys, strict=True)]
+    [draw(k, size) for (_, draw), k in zip(_DRAWS, keys, strict=True)]
   )
   return masks[jax.random.choice(key, len(_DRAWS), p=weights / weights.sum())]
 
@@ -127,20 +127,28 @@ def _draw_region(key: Key, size: Size) -> Mask:
   )
 
 
+def _draw_inpainting(key: Key, size: Size) -> Mask:
+  return outside(_draw_region(key, size), size)
+
+
+def _draw_cinemagraph(key: Key, size: Size) -> Mask:
+  return outside_after_first(_draw_region(key, size), size)
+
+
 def _draw_count(key: Key, size: Size) -> Mask:
   """How many frames are given: any number but none and all."""
   return first_frames(size, jax.random.randint(key, (), 1, max(2, size.t)))
 
 
-# By the fields of MixtureConfig.
-_DRAWS: dict[str, Callable[[Key, Size], Mask]] = {
-  "text_to_video": lambda key, size: nothing(size),
-  "image_to_video": lambda key, size: first_frames(size, 1),
-  "first_last": lambda key, size: both_ends(size),
-  "inpaint": lambda key, size: outside(_draw_region(key, size), size),
-  "outpaint": lambda key, size: draw_box(key, size, 0.4, 0.8),
-  "cinemagraph": lambda key, size: outside_after_first(
-    _draw_region(key, size), size
-  ),
-  "extend": _draw_count,
-}
+# The weight of each task, and how a mask of it is drawn.
+_DRAWS: tuple[
+  tuple[Callable[[MixtureConfig], float], Callable[[Key, Size], Mask]], ...
+] = (
+  (lambda m: m.text_to_video, lambda key, size: nothing(size)),
+  (lambda m: m.image_to_video, lambda key, size: first_frames(size, 1)),
+  (lambda m: m.first_last, lambda key, size: both_ends(size)),
+  (lambda m: m.inpaint, _draw_inpainting),
+  (lambda m: m.outpaint, lambda key, size: draw_box(key, size, 0.4, 0.8)),
+  (lambda m: m.cinemagraph, _draw_cinemagraph),
+  (lambda m: m.extend, _draw_count),
+)

@@ -5,11 +5,14 @@ config.json                       the resolved configuration
 model-00001-of-00002.safetensors  tensors, named by their paths "a/b/c"
 model.safetensors.index.json      which file holds which
 info.json                         fingerprint and number of parameters
+delta.json                        of weights that are told as a difference:
+                                  to which others (weights/delta.py)
 LICENSE                           licence and attribution
 """
 
+import contextlib
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +22,7 @@ import numpy as np
 from lumiere_jax import trees
 from lumiere_jax.errors import UserError, nearest
 from lumiere_jax.shapes import PyTree
+from lumiere_jax.weights.delta import compress, expand
 from lumiere_jax.weights.foreign import CONFIG, read_json
 from lumiere_jax.weights.lazy import open_safetensors
 from lumiere_jax.weights.shards import (
@@ -32,6 +36,7 @@ from lumiere_jax.weights.shards import (
 ASSETS = Path(__file__).resolve().parent.parent / "assets"
 
 _INFO = "info.json"
+_DELTA = "delta.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,6 +88,74 @@ def save(
   return info
 
 
+def save_delta(
+  folder: Path | str,
+  params: PyTree,
+  base: str,
+  config: dict[str, Any],
+  licence: str,
+  *,
+  rank: int | None = None,
+) -> Info:
+  """Writes weights as their difference to others, in float16.
+
+  Args:
+    folder: must be absent or empty.
+    params: tree of arrays.
+    base: shipped name, or weights folder, that they are told by.
+    config: the resolved configuration of the params.
+    licence: licence and attribution of the weights.
+    rank: as in `delta.compress`.
+
+  Raises:
+    UserError: as in `save`, or there is no such base, or it does not fit.
+  """
+  others, _, of_base = load(resolve(base))
+  tensors = compress(trees.flatten(params), trees.flatten(others), rank)
+  with new_folder(folder) as new:
+    write_json(new / CONFIG, config)
+    (new / LICENCE).write_text(licence)
+    write_shards(new, tensors, dtype="float16")
+    write_json(new / _DELTA, {"base": base, "fingerprint": of_base.fingerprint})
+    with open_safetensors(new) as stored:
+      leaves = expand(stored, trees.flatten(others))
+    info = Info(
+      fingerprint=trees.fingerprint(leaves), num_params=trees.count(leaves)
+    )
+    write_json(new / _INFO, asdict(info))
+  return info
+
+
+@contextlib.contextmanager
+def open_leaves(folder: Path | str) -> Iterator[Mapping[str, Any]]:
+  """Yields the parameters by path, none of them read yet.
+
+  Those of a difference are read: they are sums.
+
+  Raises:
+    UserError: a file is missing or damaged, or the base is not what it was.
+  """
+  folder = Path(folder)
+  with open_safetensors(folder) as tensors:
+    if (folder / _DELTA).is_file():
+      yield expand(tensors, _base_of(folder))
+    else:
+      yield tensors
+
+
+def _base_of(folder: Path) -> dict[str, Any]:
+  """The leaves of the weights that those in a folder are told by."""
+  saved = read_json(folder / _DELTA)
+  name = str(saved.get("base"))
+  params, _, info = load(resolve(name))
+  if info.fingerprint != saved.get("fingerprint"):
+    raise UserError(
+      f"weights in {folder} are a difference to {name!r} with fingerprint "
+      f"{str(saved.get('fingerprint'))[:12]}..., not {info.fingerprint[:12]}..."
+    )
+  return trees.flatten(params)
+
+
 def load(folder: Path | str) -> tuple[PyTree, dict[str, Any], Info]:
   """Returns the parameters (NumPy, as stored), the configuration, the info.
 
@@ -92,8 +165,8 @@ def load(folder: Path | str) -> tuple[PyTree, dict[str, Any], Info]:
   """
   folder = Path(folder)
   config = load_config(folder)
-  with open_safetensors(folder) as tensors:
-    params = trees.unflatten({p: np.asarray(t) for p, t in tensors.items()})
+  with open_leaves(folder) as leaves:
+    params = trees.unflatten({p: np.asarray(v) for p, v in leaves.items()})
   info = Info(
     fingerprint=trees.fingerprint(params), num_params=trees.count(params)
   )
