@@ -54,7 +54,7 @@ def get_config() -> ml_collections.ConfigDict:
         threshold="dynamic",
         threshold_max=1.0,
       ),
-      text=dict(encoder="t5", max_tokens=77, dtype="bfloat16"),
+      text=dict(encoder="t5", lower_case=True, max_tokens=77, dtype="bfloat16"),
       data=dict(size_px=1024, num_frames=32),
       train=dict(stage="video", batch_size=64, learning_rate=1e-4),
     )

@@ -45,7 +45,7 @@ def get_config() -> ml_collections.ConfigDict:
         guidance=7.0,
         threshold="dynamic",
       ),
-      text=dict(encoder="t5", max_tokens=77, dtype="bfloat16"),
+      text=dict(encoder="t5", lower_case=True, max_tokens=77, dtype="bfloat16"),
       data=dict(size_px=64),
       train=dict(stage="video", batch_size=64, learning_rate=1e-4),
     )

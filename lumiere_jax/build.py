@@ -21,8 +21,6 @@ from lumiere_jax.config import (
   SamplerConfig,
   TextConfig,
   UNetConfig,
-  differences,
-  from_dict,
 )
 from lumiere_jax.data import loader
 from lumiere_jax.diffusion.loss import diffusion_loss
@@ -30,7 +28,6 @@ from lumiere_jax.diffusion.schedule import make_schedule
 from lumiere_jax.errors import UserError, nearest
 from lumiere_jax.inference.generate import Generator
 from lumiere_jax.models.stunet import STUNet, is_input, is_temporal
-from lumiere_jax.models.widen import widen_input
 from lumiere_jax.shapes import Key, PyTree
 from lumiere_jax.text.encoder import (
   Encoder,
@@ -73,7 +70,7 @@ def text_encoder(cfg: Config, shardings: Shardings | None = None) -> Encoder:
 def _open_store(text: TextConfig) -> TextStore:
   """Captions that the encoder of the config has encoded."""
   store = TextStore(text.store)
-  for name in ("encoder", "max_tokens"):
+  for name in ("encoder", "lower_case", "max_tokens"):
     if store.info.get(name) != getattr(text, name):
       raise UserError(
         f"text.store={text.store!r} was made with text.{name}="
@@ -92,7 +89,9 @@ def _saved_encoder(
       "--text_encoder=DIR, a folder that import_weights has written with "
       f"--from=hf-{text.encoder}"
     )
-  fields = dict(folder.load_config(text.weights).get("text_encoder", {}))
+  fields = dict(
+    folder.load_config(text.weights, of_encoder=True).get("text_encoder", {})
+  )
   kind = fields.pop("kind", None)
   if kind != text.encoder:
     what = f"a {kind!r}" if kind else "no text encoder"
@@ -160,87 +159,6 @@ def cast_params(params: PyTree, cfg: UNetConfig) -> PyTree:
   """Parameters in the type the network keeps them in."""
   dtype = jnp.dtype(cfg.param_dtype)
   return jax.tree.map(lambda x: jnp.asarray(x, dtype), params)
-
-
-def initial_params(cfg: Config) -> tuple[PyTree, str]:
-  """Parameters that training starts from, and their origin's fingerprint.
-
-  At random (""), or `train.init_from`: weights of the same network, of the
-  text-to-image network that this one inflates (section 3.1), or of the network
-  without the inputs of the conditional one (section 4.2).
-
-  Raises:
-    UserError: the weights fit neither, or were trained to do another thing.
-  """
-  params = init_params(cfg.model, cfg.train.seed)
-  if not cfg.train.init_from:
-    return params, ""
-  loaded, values, info = folder.load(folder.resolve(cfg.train.init_from))
-  saved = from_dict(values)
-  _check_same_task(cfg, saved)
-  if cfg.model.temporal is not None and not any(
-    is_temporal(path) for path in trees.flatten(loaded)
-  ):
-    temporal, _ = trees.split(params, is_temporal)
-    loaded = trees.merge(loaded, temporal)
-  if cfg.condition.kind == "mask" and saved.condition.kind == "none":
-    loaded = widen_input(loaded, cfg.model)
-  difference = trees.diff(params, loaded)
-  if difference:
-    raise UserError(
-      f"train.init_from={cfg.train.init_from!r} does not fit the network:\n"
-      f"{difference}"
-    )
-  return cast_params(loaded, cfg.model), info.fingerprint
-
-
-def _check_same_task(cfg: Config, saved: Config) -> None:
-  """What shapes do not tell: frozen layers go on meaning what they meant."""
-  other = [
-    f"{name}={now!r}, there {then!r}"
-    for name, then, now in differences(_task(saved), _task(cfg))
-  ]
-  if other:
-    raise UserError(
-      f"train.init_from={cfg.train.init_from!r} was trained with other "
-      f"settings: {'; '.join(other)}"
-    )
-
-
-def _task(cfg: Config) -> dict[str, Any]:
-  """The settings that give trained parameters of given shapes their meaning."""
-  low_res = {
-    name: getattr(cfg.condition, name)
-    for name in ("scale", "align_corners", "schedule")
-    if cfg.condition.kind == "low_res"
-  }
-  return {
-    "model": {
-      name: getattr(cfg.model, name)
-      for name in (
-        "attention_head_dim",
-        "addition_embed_heads",
-        "only_cross",
-        "mid_block_only_cross_attention",
-        "cross_attention_norm",
-        "norm_num_groups",
-        "norm_eps",
-        "act_fn",
-        "time_embedding_act_fn",
-        "resnet_skip_time_act",
-        "resnet_out_scale_factor",
-        "mid_block_scale_factor",
-        "patch_size",
-        "mask_text",
-      )
-    },
-    "diffusion": {
-      "prediction": cfg.diffusion.prediction,
-      "schedule": dataclasses.asdict(cfg.diffusion.schedule),
-    },
-    "condition": low_res,
-    "text": {"encoder": cfg.text.encoder},
-  }
 
 
 def trainable(cfg: Config, params: PyTree) -> tuple[PyTree, PyTree]:

@@ -2,13 +2,14 @@
 """What all command lines share: configs, caches and how errors are shown."""
 
 import argparse
+import contextlib
 import ctypes
 import importlib.util
 import os
 import sys
 import tempfile
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -85,8 +86,11 @@ def check_seed(seed: int) -> int:
   return seed
 
 
-def output_folder(flag: str, name: str) -> Path:
+@contextlib.contextmanager
+def output_folder(flag: str, name: str) -> Iterator[Path]:
   """Makes the folder that a flag names, before the work that is to fill it.
+
+  If the work is refused, an empty folder is removed again.
 
   Raises:
     UserError: it cannot be made or written to.
@@ -97,7 +101,12 @@ def output_folder(flag: str, name: str) -> Path:
       pass
   except OSError as error:
     raise UserError(f"cannot write to {flag}={name!r}: {error}") from error
-  return Path(name)
+  try:
+    yield Path(name)
+  except UserError:
+    with contextlib.suppress(OSError):
+      Path(name).rmdir()  # If there is nothing in it.
+    raise
 
 
 def read_config(path: str) -> dict[str, Any]:

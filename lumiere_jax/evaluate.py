@@ -72,9 +72,9 @@ def main(argv: Sequence[str]) -> None:
   cli.check_seed(args.seed)
   # Before the hour of work, not after it.
   media.check_free(args.out)
-  cli.output_folder("--out", str(Path(args.out).parent))
   cli.enable_compilation_cache()
-  report = evaluate(config, args.num_clips, args.seed, args.clips)
+  with cli.output_folder("--out", str(Path(args.out).parent)):
+    report = evaluate(config, args.num_clips, args.seed, args.clips)
   with media.new_file(args.out) as temporary:
     temporary.write_text(json.dumps(report, indent=2) + "\n")
   print(format_table(report))

@@ -32,8 +32,8 @@ from lumiere_jax.weights.shards import (
   write_shards,
 )
 
-# Largest file; diffusers and transformers write shards of this size.
-_SHARD_MB = 10_000
+# Largest file, and about the memory that writing takes.
+_SHARD_MB = 2_000
 
 Leaves = Mapping[str, LazyTensor]
 

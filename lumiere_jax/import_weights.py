@@ -12,6 +12,8 @@ once and keeps its bits.
 """
 
 import argparse
+import dataclasses
+import math
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
@@ -38,8 +40,9 @@ from lumiere_jax.weights import (
   t5,
 )
 from lumiere_jax.weights.rules import Rules, describe, plan
-from lumiere_jax.weights.shards import DTYPES
+from lumiere_jax.weights.shards import DTYPES, check_target
 
+_SOURCE = "import_weights"
 FORMATS = ("diffusers-unet", "hf-t5", "hf-bert")
 # Tokens that IF's captions are padded to.
 IF_TOKENS = 77
@@ -68,6 +71,7 @@ def main(argv: Sequence[str]) -> None:
       f"unknown --from={args.format!r}{nearest(args.format, FORMATS)}"
     )
   src, out = Path(args.src), Path(args.out)
+  check_target(out, args.dtype)
   if args.format == "diffusers-unet":
     import_unet(src, out, dtype=args.dtype)
   else:
@@ -101,34 +105,42 @@ def import_unet(
 
 def unet_config(src: Path) -> Config:
   """The whole configuration of a U-Net's folder or its pipeline's."""
-  path = foreign.model_folder(src, "unet") / foreign.CONFIG
+  model = foreign.model_folder(src, "unet")
+  pipeline = foreign.pipeline_folder(model, "unet")
+  path = model / foreign.CONFIG
   fields = foreign.read_json(path)
   network = _named(path, diffusers_unet.unet_config, fields)
-  path = src / "scheduler" / scheduler.FILE
-  process = scheduler.IF_SCHEDULER
+  size = fields.get("sample_size") or 64
+  if type(size) is not int:
+    raise UserError(f"{path}: sample_size={size!r} must be one number")
+  upscales = network.class_embed_type == "timestep"
+  process = scheduler.if_scheduler(network.out_channels, upscales=upscales)
+  path = pipeline / "scheduler" / scheduler.FILE
   if path.is_file():
     process = foreign.read_json(path)
-  elif network.class_embed_type == "timestep":
-    process = process | {"sample_max_value": 1.0}  # Of its upscalers.
+  else:
+    print(f"no scheduler/{scheduler.FILE} in {pipeline}: taken to be IF's")
   diffusion, sampler = _named(path, scheduler.process, process)
+  if upscales:
+    sampler = dataclasses.replace(sampler, **scheduler.UPSCALER)
   return Config(
-    name=src.resolve().name,
+    name=pipeline.resolve().name,
     model=network,
-    condition=_condition(src, network),
+    condition=_condition(pipeline, network),
     diffusion=diffusion,
     sampler=sampler,
-    text=TextConfig(encoder="t5", max_tokens=IF_TOKENS),
-    data=DataConfig(size_px=fields.get("sample_size") or 64),
+    text=TextConfig(encoder="t5", max_tokens=IF_TOKENS, lower_case=True),
+    data=DataConfig(size_px=size),
     train=TrainConfig(stage="image"),
   )
 
 
-def _condition(src: Path, network: UNetConfig) -> ConditionConfig:
+def _condition(pipeline: Path, network: UNetConfig) -> ConditionConfig:
   """IF's upscalers are given the smaller image (its `SuperResUNetModel`)."""
   if network.class_embed_type != "timestep":
     return ConditionConfig()
-  path = src / "image_noising_scheduler" / scheduler.FILE
-  fields = scheduler.IF_SCHEDULER
+  path = pipeline / "image_noising_scheduler" / scheduler.FILE
+  fields = {"beta_schedule": "squaredcos_cap_v2"}
   if path.is_file():
     fields = foreign.read_json(path)
   schedule = _named(path, scheduler.noise_schedule, fields)
@@ -190,7 +202,13 @@ def _write(
     print("\n".join(describe(source, table)))
     licence = foreign.licence_text(model)
     info = folder.save(
-      out, trees.unflatten(leaves), config, licence, dtype=dtype, files=files
+      out,
+      trees.unflatten(leaves),
+      config,
+      licence,
+      dtype=dtype,
+      files=files,
+      source=_SOURCE,
     )
   print(f"{info.num_params:,} parameters, {len(leaves)} tensors: {out}")
   return info
@@ -206,13 +224,19 @@ def parity_line(format_name: str, src: Path, out: Path) -> str:
   missing = parity.missing_packages("torch", library)
   if missing:
     return f"parity: not measured, {' and '.join(missing)} not installed"
-  largest = error(foreign.model_folder(src, part), out)
+  try:
+    largest = error(foreign.model_folder(src, part), out)
+  except Exception as problem:  # The import is done; theirs may fail at will.
+    reason = str(problem).strip().split("\n")[0]
+    return f"parity: not measured, {library} failed: {reason}"
+  if not math.isfinite(largest):
+    return f"parity: not measured, the outputs of {library} are not finite"
   return f"parity: largest error {largest:.1e} of the largest of {library}"
 
 
 _ENCODERS = {
   "t5": (t5.t5_config, t5.rules),
-  "bert": (bert.bert_config, lambda keys: bert.RULES),
+  "bert": (bert.bert_config, bert.rules),
 }
 
 

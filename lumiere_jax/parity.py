@@ -13,7 +13,7 @@ from lumiere_jax import build
 from lumiere_jax.config import from_dict
 from lumiere_jax.models.stunet import STUNet
 from lumiere_jax.text.encoder import encoder_module
-from lumiere_jax.weights import folder
+from lumiere_jax.weights import folder, foreign
 
 # Tokens of the input; as many as no level of a network has pixels.
 _TOKENS = 7
@@ -81,12 +81,9 @@ def _diffusers_output(
 
   diffusers.logging.set_verbosity_error()
   diffusers.logging.disable_progress_bar()
-  network = diffusers.UNet2DConditionModel.from_pretrained(
-    src,
-    torch_dtype=torch.float32,
-    local_files_only=True,
-    low_cpu_mem_usage=False,
-  ).eval()
+  fields = foreign.read_json(src / foreign.CONFIG)
+  network = diffusers.UNet2DConditionModel.from_config(fields).eval()
+  _fill(network, src)
   with torch.no_grad():
     y = network(
       torch.from_numpy(np.moveaxis(x, -1, 1).copy()),
@@ -95,6 +92,22 @@ def _diffusers_output(
       class_labels=None if level is None else torch.from_numpy(level),
     ).sample
   return np.moveaxis(y.numpy(), 1, -1)
+
+
+def _fill(network: Any, src: Path) -> None:
+  """Gives a torch module the tensors of a folder, in float32.
+
+  By our own reader, which knows more kinds of files than the libraries do.
+  """
+  import torch
+
+  prefix = f"{getattr(network, 'base_model_prefix', '')}."
+  with foreign.open_weights(src) as tensors:
+    state = {
+      key.removeprefix(prefix): torch.from_numpy(np.array(tensor, np.float32))
+      for key, tensor in tensors.items()
+    }
+  network.load_state_dict(state, strict=False)  # Heads have no place.
 
 
 def _transformers_output(
@@ -111,9 +124,8 @@ def _transformers_output(
     "bert": transformers.BertModel,
   }
   config = transformers.AutoConfig.from_pretrained(src, local_files_only=True)
-  network = kinds[config.model_type].from_pretrained(
-    src, dtype=torch.float32, local_files_only=True
-  )
+  network = kinds[config.model_type](config)
+  _fill(network, src)
   with torch.no_grad():
     output = network.eval()(
       input_ids=torch.from_numpy(ids).long(),

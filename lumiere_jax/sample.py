@@ -71,12 +71,17 @@ def main(argv: Sequence[str]) -> None:
   args, overrides = cli.parse(parser, argv)
   plan = _replay(args, overrides) if args.replay else _plan(args, overrides)
   material = _material(plan)
-  out = cli.output_folder("--out", args.out)
+  with cli.output_folder("--out", args.out) as out:
+    _run(plan, material, out, start)
+
+
+def _run(plan: Plan, material: Material, out: Path, start: float) -> None:
+  """Makes all clips of a plan, and says where they lie."""
   cli.enable_compilation_cache()
   model = Lumiere.from_config(plan.config)
   if plan.fingerprint not in (None, model.info.fingerprint):
     raise UserError(
-      f"{args.replay} was made with weights {plan.fingerprint[:12]}..., but "
+      f"the clip was made with weights {plan.fingerprint[:12]}..., but "
       f"{plan.config.weights!r} holds {model.info.fingerprint[:12]}..."
     )
   loaded = time.perf_counter()

@@ -6,7 +6,6 @@ averaged weights lie in WORKDIR/weights; stopped, it exits with status 143, so
 that what waits for its end does not begin.
 """
 
-import contextlib
 import dataclasses
 import json
 import shutil
@@ -16,12 +15,11 @@ from pathlib import Path
 
 import jax
 
-from lumiere_jax import build, cli, media, sharding, trees
+from lumiere_jax import build, cli, initial, media, sharding, trees
 from lumiere_jax.checkpoint import Checkpointer
 from lumiere_jax.config import Config, to_dict
 from lumiere_jax.data import loader
 from lumiere_jax.diffusion.sampler import sample_keys
-from lumiere_jax.errors import UserError
 from lumiere_jax.inference.generate import Text
 from lumiere_jax.shapes import PyTree
 from lumiere_jax.text.encoder import Encoder
@@ -61,19 +59,19 @@ def main(argv: Sequence[str]) -> None:
   )
   cfg = cli.resolve(cli.read_config(args.config), overrides)
   if args.dry_run:
+    # What the file names may not have been trained yet.
+    if args.init_from or Path(cfg.train.init_from).is_dir():
+      cfg = initial.with_imported(cfg)
+      initial.check_initial(cfg)
     print(describe(cfg))
     return
+  cfg = initial.with_imported(cfg)
   if not args.workdir:
     parser.error("--workdir is needed to train")
   cli.enable_compilation_cache()
   cli.keep_freed_memory()
-  workdir = cli.output_folder("--workdir", args.workdir)
-  try:
+  with cli.output_folder("--workdir", args.workdir) as workdir:
     fit(cfg, workdir, allow_changes=args.allow_changes)
-  except UserError:
-    with contextlib.suppress(OSError):
-      workdir.rmdir()  # If there is nothing in it.
-    raise
 
 
 def describe(cfg: Config) -> str:
@@ -105,7 +103,7 @@ def fit(cfg: Config, workdir: Path, *, allow_changes: bool = False) -> None:
   """
   fingerprint = loader.fingerprint(cfg.data)
   licence = loader.attribution(cfg.data)
-  params, origin = build.initial_params(cfg)
+  params, origin = initial.initial_params(cfg)
   params, frozen = build.trainable(cfg, params)
   encoder = build.text_encoder(cfg)
   print(

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Foreign weights become ours and go back, bit for bit."""
 
+import dataclasses
 import json
 import shutil
 
@@ -11,12 +12,14 @@ from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 from lumiere_jax import (
+  cli,
   export_weights,
   import_weights,
+  initial,
   parity,
   trees,
 )
-from lumiere_jax.config import from_dict
+from lumiere_jax.config import TrainConfig, from_dict
 from lumiere_jax.errors import UserError
 from lumiere_jax.weights import folder
 from lumiere_jax.weights.diffusers_unet import unet_config
@@ -24,6 +27,7 @@ from tests.fixtures import make_unet_fixtures as maker
 from tests.models import if_nets
 
 FILE = "diffusion_pytorch_model.safetensors"
+TRAIN = TrainConfig(stage="video")
 KEY = "down_blocks.1.resnets.0.conv1.weight"
 
 
@@ -139,6 +143,86 @@ def test_pipeline_folder_tells_the_sampler_and_the_licence(tmp_path, source):
   scheduler.write_text(json.dumps({**fields, "beta_schedule": "sigmoid"}))
   with pytest.raises(UserError, match="beta_schedule='sigmoid' is not supp"):
     run(pipeline, tmp_path / "again")
+
+
+def test_the_unets_own_folder_is_as_good_as_its_pipeline(tmp_path, source):
+  pipeline = tmp_path / "IF-I-X"
+  pipeline.mkdir()
+  shutil.move(source, pipeline / "unet")
+  (pipeline / "scheduler").mkdir()
+  (pipeline / "scheduler" / "scheduler_config.json").write_text(
+    json.dumps({"variance_type": "learned_range", "beta_schedule": "linear"})
+  )
+  config = import_weights.unet_config(pipeline)
+  assert config.diffusion.schedule.name == "linear"
+  assert config.name == "IF-I-X"
+  assert import_weights.unet_config(pipeline / "unet") == config
+
+
+def test_captions_are_read_as_if_reads_them(source):
+  assert import_weights.unet_config(source).text.lower_case
+
+
+def test_three_channels_without_a_scheduler_have_no_learned_variance(tmp_path):
+  fields = {**maker.BASE, "out_channels": 3}
+  write(tmp_path / "unet", {}, fields)
+  config = import_weights.unet_config(tmp_path / "unet")
+  assert config.diffusion.variance == "fixed_small"
+
+
+def test_training_takes_the_imported_network(tmp_path, source):
+  ours = run(source, tmp_path / "ours")
+  cfg = cli.resolve(
+    cli.read_config("configs/if_m.py"),
+    {
+      "train.init_from": repr(str(ours)),
+      "model.temporal.attention_head_dim": "32",
+    },
+  )
+  taken = initial.with_imported(cfg)
+  imported = from_dict(folder.load_config(ours)).model
+  assert taken.model.block_out_channels == imported.block_out_channels
+  assert taken.model.temporal == cfg.model.temporal
+  assert taken.model.remat == cfg.model.remat
+  initial.check_initial(taken)
+  with pytest.raises(UserError, match="trained with other settings"):
+    initial.check_initial(cfg)
+  assert initial.with_imported(dataclasses.replace(cfg, train=TRAIN)).model == (
+    cfg.model
+  )
+
+
+def test_a_failed_import_leaves_no_folder_above_it(tmp_path, source):
+  without_key(source)
+  with pytest.raises(UserError):
+    run(source, tmp_path / "n1" / "n2" / "ours")
+  assert not (tmp_path / "n1").exists()
+
+
+@pytest.mark.parametrize(
+  ("content", "message"),
+  [
+    ({"weight_map": {"a": 3}}, "maps no weights to files"),
+    ({"weight_map": []}, "maps no weights to files"),
+  ],
+)
+def test_an_index_of_another_form_is_refused(
+  tmp_path, source, content, message
+):
+  (source / FILE).unlink()
+  (source / f"{FILE}.index.json").write_text(json.dumps(content))
+  with pytest.raises(UserError, match=message):
+    run(source, tmp_path / "ours")
+
+
+def test_a_folder_that_was_not_imported_is_named(source):
+  with pytest.raises(UserError, match="import_weights makes a weights folder"):
+    folder.load_config(source)
+
+
+def test_a_licence_in_another_encoding_is_kept(tmp_path, source):
+  (source / "LICENSE").write_bytes("für".encode("latin-1"))
+  assert "f" in (run(source, tmp_path / "ours") / "LICENSE").read_text()
 
 
 def test_an_upscaler_is_told_what_its_noise_levels_mean(tmp_path):

@@ -28,7 +28,7 @@ LAYERS = {
   ),
   "wholes": ("models", "conditioning", "data", "evaluation"),
   "doers": ("training", "inference"),
-  "composition": ("build", "parity", "api", "cli"),
+  "composition": ("build", "initial", "parity", "api", "cli"),
   "entry": (
     "",  # the package itself, which offers `Lumiere`
     "train",

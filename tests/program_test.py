@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lumiere_jax import Lumiere, build, cli, evaluate, sample, train
+from lumiere_jax import Lumiere, build, cli, evaluate, initial, sample, train
 from lumiere_jax.config import from_dict, to_dict
 from lumiere_jax.errors import UserError
 from lumiere_jax.weights import folder
@@ -262,14 +262,22 @@ def test_evaluation_refuses_an_existing_report_at_once(weights, tmp_path):
 
 
 def test_dry_run_of_training_tells_everything(capsys):
-  train.main(["--config=configs/demo_t2v.py", "--dry_run", "--init_from=1"])
+  train.main(["--config=configs/demo_t2v.py", "--dry_run"])
   printed = capsys.readouterr().out
   assert '"stage": "video"' in printed
-  assert '"init_from": "1"' in printed
+  assert '"init_from": "runs/t2i/weights"' in printed
   for line in printed.splitlines():
     if line.startswith(("train ", "frozen ")):
       assert line.startswith("train ") == ("temporal_" in line), line
   assert "pixels (4, 80, 32, 32, 3) uint8" in printed
+
+
+def test_dry_run_looks_at_the_weights_it_is_to_begin_from(weights):
+  options = ["--config=configs/demo_t2v.py", "--dry_run"]
+  with pytest.raises(UserError, match="no weights in 'nowhere'"):
+    train.main([*options, "--init_from=nowhere"])
+  with pytest.raises(UserError, match="trained with other settings"):
+    train.main([*options, f"--init_from={weights}"])
 
 
 def test_kept_clips_are_of_one_model_only(tmp_path):
@@ -298,13 +306,17 @@ def test_training_does_not_begin_from_weights_of_another_kind(weights):
   values = {**CONFIG, "model": model}
   values["train"] = {**CONFIG.get("train", {}), "init_from": str(weights)}
   with pytest.raises(UserError, match="act_fn='silu', there 'gelu'"):
-    build.initial_params(from_dict(values))
+    initial.initial_params(from_dict(values))
 
 
 def test_a_workdir_that_cannot_be_is_told_before_the_work(tmp_path):
   (tmp_path / "file").write_text("")
-  with pytest.raises(UserError, match="cannot write to --workdir="):
-    cli.output_folder("--workdir", str(tmp_path / "file" / "run"))
+  inside = str(tmp_path / "file" / "run")
+  with (
+    pytest.raises(UserError, match="cannot write to --workdir="),
+    cli.output_folder("--workdir", inside),
+  ):
+    pass
 
 
 def test_refused_training_leaves_no_workdir(tmp_path):

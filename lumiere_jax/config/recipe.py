@@ -20,6 +20,7 @@ class TextConfig:
     store: folder of captions that embed_text has encoded, in place of the
       encoder.
     dtype: compute type of the encoder.
+    lower_case: captions are read in lower case, as IF reads them.
     max_tokens: captions are padded or cut to this length.
     batch_size: captions encoded in one call.
   """
@@ -28,6 +29,7 @@ class TextConfig:
   weights: str = ""
   store: str = ""
   dtype: str = "float32"
+  lower_case: bool = False
   max_tokens: int = 24
   batch_size: int = 8
 

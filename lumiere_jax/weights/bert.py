@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Rules from Hugging Face's BertModel to the encoder of `text/bert.py`."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,15 @@ RULES: Rules = (
   Ignore("embeddings.position_ids", "a constant, 0 1 2 ..."),
   Ignore("pooler.dense.{leaf:weight|bias}", "we use features per token"),
 )
+_PREFIX = "bert."
+
+
+def rules(keys: Collection[str]) -> Rules:
+  """The rules for a file with these tensors: of a BERT, or one with heads."""
+  if not any(key.startswith(_PREFIX) for key in keys):
+    return RULES
+  inside = [replace(rule, source=_PREFIX + rule.source) for rule in RULES]
+  return (*inside, Ignore("cls.{rest:.+}", "it belongs to a head"))
 
 
 # Ours to theirs.

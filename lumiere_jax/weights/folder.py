@@ -13,7 +13,7 @@ LICENSE                           licence and attribution
 import contextlib
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -46,10 +46,12 @@ class Info:
   Attributes:
     fingerprint: `trees.fingerprint` of the parameters as they are stored.
     num_params: how many there are.
+    source: what imported them from a public format, if they were.
   """
 
   fingerprint: str
   num_params: int
+  source: str = ""
 
 
 def save(
@@ -61,6 +63,7 @@ def save(
   dtype: str | None = None,
   shard_mb: int = 2000,
   files: Sequence[Path] = (),
+  source: str = "",
 ) -> Info:
   """Writes a weights folder, whole or not at all.
 
@@ -72,6 +75,7 @@ def save(
     dtype: type that floating-point parameters are stored in; None keeps each.
     shard_mb: largest size of a file in 10^6 bytes; one tensor may exceed it.
     files: what else belongs to the model, as a tokenizer; copied.
+    source: what imports them from a public format.
 
   Raises:
     UserError: the folder holds something, the type is unknown, or a value is
@@ -83,7 +87,7 @@ def save(
     for file in files:
       shutil.copyfile(file, new / file.name)
     write_shards(new, trees.flatten(params), dtype=dtype, shard_mb=shard_mb)
-    info = _measure(new)
+    info = replace(_measure(new), source=source)
     write_json(new / _INFO, asdict(info))
   return info
 
@@ -164,24 +168,52 @@ def load(folder: Path | str) -> tuple[PyTree, dict[str, Any], Info]:
       that were saved.
   """
   folder = Path(folder)
-  config = load_config(folder)
+  config = read_json(folder / CONFIG)
   with open_leaves(folder) as leaves:
     params = trees.unflatten({p: np.asarray(v) for p, v in leaves.items()})
-  info = Info(
-    fingerprint=trees.fingerprint(params), num_params=trees.count(params)
-  )
-  saved = read_json(folder / _INFO)
-  if asdict(info) != saved:
+  fingerprint, saved = trees.fingerprint(params), load_info(folder)
+  if fingerprint != saved.fingerprint:
     raise UserError(
       f"weights in {folder} were changed after they were saved: fingerprint "
-      f"{info.fingerprint[:12]}..., not {str(saved.get('fingerprint'))[:12]}..."
+      f"{fingerprint[:12]}..., not {saved.fingerprint[:12]}..."
     )
-  return params, config, info
+  return params, config, saved
 
 
-def load_config(folder: Path | str) -> dict[str, Any]:
-  """Returns the configuration that was saved with the weights."""
-  return read_json(Path(folder) / CONFIG)
+def load_info(folder: Path | str) -> Info:
+  """Returns what identifies the weights, as it was saved with them.
+
+  Raises:
+    UserError: the file cannot be read or tells something else.
+  """
+  path = Path(folder) / _INFO
+  try:
+    return Info(**read_json(path))
+  except TypeError as error:
+    raise UserError(f"cannot read {path}: {error}") from error
+
+
+def load_config(
+  folder: Path | str, *, of_encoder: bool = False
+) -> dict[str, Any]:
+  """Returns the configuration that was saved with the weights.
+
+  Args:
+    folder: a weights folder.
+    of_encoder: whether it is to hold a text encoder rather than a network.
+
+  Raises:
+    UserError: it cannot be read, or is of another kind.
+  """
+  config = read_json(Path(folder) / CONFIG)
+  if {"_class_name", "model_type"} & set(config):
+    raise UserError(
+      f"{folder} holds a model of diffusers or transformers; import_weights "
+      "makes a weights folder of it"
+    )
+  if not of_encoder and "text_encoder" in config:
+    raise UserError(f"{folder} holds a text encoder, a U-Net was expected")
+  return config
 
 
 def resolve(name: str | Path) -> Path:

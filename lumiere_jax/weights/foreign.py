@@ -67,12 +67,21 @@ def model_folder(src: Path, part: str) -> Path:
   )
 
 
+def pipeline_folder(model: Path, part: str) -> Path:
+  """Returns the folder of the pipeline that a model's folder is the part of.
+
+  The model's own folder, if it is of another name: it stands alone.
+  """
+  model = model.resolve()
+  return model.parent if model.name == part else model
+
+
 def licence_text(folder: Path) -> str:
   """Returns the licences found in a model's folder, or else the one above."""
   for place in (folder, folder.resolve().parent):
     files = {f for p in _LICENCES for f in place.glob(p) if f.is_file()}
     if files:
-      texts = [f.read_text(encoding="utf-8") for f in sorted(files)]
+      texts = [f.read_text("utf-8", errors="replace") for f in sorted(files)]
       return "\n".join(texts)
   return (
     "No licence text lay beside the weights that these were imported from.\n"
@@ -113,9 +122,10 @@ def weight_files(folder: Path) -> list[Path]:
   if not name.endswith(".json"):
     return [folder / name]
   index = read_json(folder / name).get("weight_map")
-  if not isinstance(index, dict) or not index:
-    raise UserError(f"cannot read {folder / name}: it has no weight_map")
-  files = [folder / shard for shard in sorted(set(index.values()))]
+  shards = list(index.values()) if isinstance(index, dict) else []
+  if not shards or not all(isinstance(shard, str) for shard in shards):
+    raise UserError(f"cannot read {folder / name}: it maps no weights to files")
+  files = [folder / shard for shard in sorted(set(shards))]
   missing = [file.name for file in files if not file.is_file()]
   if missing:
     raise UserError(

@@ -14,18 +14,9 @@ from lumiere_jax.errors import UserError
 
 FILE = "scheduler_config.json"
 
-# DeepFloyd IF's, where no file says otherwise; the defaults of its pipelines.
-IF_STEPS = 100
-IF_GUIDANCE = 7.0
-IF_SCHEDULER = {
-  "_class_name": "DDPMScheduler",
-  "beta_schedule": "squaredcos_cap_v2",
-  "variance_type": "learned_range",
-  "prediction_type": "epsilon",
-  "thresholding": True,
-  "dynamic_thresholding_ratio": 0.95,
-  "sample_max_value": 1.5,
-}
+# The defaults of DeepFloyd IF's pipelines: of its base, of its upscalers.
+BASE = {"steps": 100, "guidance": 7.0}
+UPSCALER = {"steps": 50, "guidance": 4.0}
 
 # Diffusers' own defaults of a DDPMScheduler.
 _DEFAULTS = {
@@ -58,6 +49,24 @@ _WORDS = {
 _FIXED = {"trained_betas": None, "steps_offset": 0, "clip_sample_range": 1.0}
 
 
+def if_scheduler(out_channels: int, *, upscales: bool) -> dict[str, Any]:
+  """IF's fields, where no file tells them.
+
+  Args:
+    out_channels: of the network; 6 with learned variance.
+    upscales: whether it is one of IF's upscalers.
+  """
+  return {
+    "_class_name": "DDPMScheduler",
+    "beta_schedule": "squaredcos_cap_v2",
+    "variance_type": "learned_range" if out_channels == 6 else "fixed_small",
+    "prediction_type": "epsilon",
+    "thresholding": True,
+    "dynamic_thresholding_ratio": 0.95,
+    "sample_max_value": 1.0 if upscales else 1.5,
+  }
+
+
 def process(
   fields: Mapping[str, Any],
 ) -> tuple[DiffusionConfig, SamplerConfig]:
@@ -84,8 +93,7 @@ def process(
   threshold = "static" if theirs["clip_sample"] else "none"
   sampler = {
     "name": words["_class_name"],
-    "steps": IF_STEPS,
-    "guidance": IF_GUIDANCE,
+    **BASE,
     "spacing": theirs["timestep_spacing"],
     "threshold": "dynamic" if theirs["thresholding"] else threshold,
     "threshold_quantile": theirs["dynamic_thresholding_ratio"],

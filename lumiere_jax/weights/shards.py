@@ -27,8 +27,9 @@ def new_folder(folder: Path | str) -> Iterator[Path]:
     UserError: `folder` holds something, or cannot be made.
   """
   folder = Path(folder)
-  if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
-    raise UserError(f"weights folder {folder} exists and is not empty")
+  check_target(folder)
+  above = (folder.parent, *folder.parent.parents)
+  made = [place for place in above if not place.exists()]
   try:
     folder.parent.mkdir(parents=True, exist_ok=True)
     # It lies beside the target, so that the rename is atomic.
@@ -37,11 +38,34 @@ def new_folder(folder: Path | str) -> Iterator[Path]:
     )
   except OSError as error:
     raise UserError(f"cannot write weights {folder}: {error}") from error
-  with scratch as name:
-    new = Path(name) / "weights"
-    new.mkdir()
-    yield new
-    new.rename(folder)
+  try:
+    with scratch as name:
+      new = Path(name) / "weights"
+      new.mkdir()
+      yield new
+      new.rename(folder)
+  except BaseException:
+    for place in made:
+      with contextlib.suppress(OSError):
+        place.rmdir()
+    raise
+
+
+def check_target(folder: Path, dtype: str | None = None) -> None:
+  """Checks where weights are to lie, and in which type, before the work.
+
+  Raises:
+    UserError: the folder holds something, or there is no such type.
+  """
+  if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+    raise UserError(f"folder {folder} exists and is not empty")
+  check_dtype(dtype)
+
+
+def check_dtype(dtype: str | None) -> None:
+  """Raises UserError unless weights can be stored in the type, or in each."""
+  if dtype is not None and dtype not in DTYPES:
+    raise UserError(f"unknown weights dtype {dtype!r}{nearest(dtype, DTYPES)}")
 
 
 def write_shards(
@@ -67,16 +91,18 @@ def write_shards(
   Raises:
     UserError: the type is unknown, or a value is too large for it.
   """
-  if dtype is not None and dtype not in DTYPES:
-    raise UserError(f"unknown weights dtype {dtype!r}{nearest(dtype, DTYPES)}")
+  check_dtype(dtype)
   shards = _shards(leaves, dtype, shard_mb * 10**6)
   files = {}
   for number, names in enumerate(shards, 1):
     file = f"{stem}-{number:05}-of-{len(shards):05}.safetensors"
     if single and len(shards) == 1:
       file = f"{stem}.safetensors"
-    tensors = {name: _cast(name, leaves[name], dtype) for name in names}
-    _save(folder / file, tensors)
+    # In one expression, so that a shard is gone before the next is read.
+    _save(
+      folder / file,
+      {name: _cast(name, leaves[name], dtype) for name in names},
+    )
     files |= dict.fromkeys(names, file)
   if not single or len(shards) > 1:
     size = sum(_nbytes(leaf, dtype) for leaf in leaves.values())

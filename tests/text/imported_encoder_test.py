@@ -212,6 +212,37 @@ def test_image_is_sampled_with_imported_weights(tmp_path, encoder, monkeypatch):
   )
 
 
+def test_lower_case_is_what_if_reads(encoder):
+  plain = build.text_encoder(config(encoder))
+  lower = build.text_encoder(config(encoder, lower_case=True))
+  wanted, _ = plain.encode(["a red fox"])
+  np.testing.assert_array_equal(lower.encode([" A Red Fox "])[0], wanted)
+  assert np.abs(plain.encode(["A Red Fox"])[0] - wanted).max() > 0.01
+
+
+def test_a_bert_with_heads_is_a_bert(tmp_path):
+  write(tmp_path / "b", "bert", BERT, bert.bert_config, bert.RULES)
+  file = tmp_path / "b" / "model.safetensors"
+  state = load_file(file)
+  headed = {f"bert.{k}": v for k, v in state.items()}
+  headed["cls.predictions.bias"] = np.zeros(3, np.float32)
+  target = abstract_params(encoder_module("bert", bert.bert_config(BERT)))
+  bare = import_weights.plan(state, bert.rules(state), target)
+  same = import_weights.plan(headed, bert.rules(headed), target)
+  for path, leaf in bare.items():
+    np.testing.assert_array_equal(np.asarray(same[path]), np.asarray(leaf))
+
+
+def test_features_beyond_float16_are_refused(source, tmp_path):
+  file = source / "model.safetensors"
+  state = load_file(file)
+  state["encoder.final_layer_norm.weight"] *= 1e6
+  save_file(state, file)
+  ours = run("t5", source, tmp_path / "large")
+  with pytest.raises(UserError, match="within float16's 65504"):
+    build._saved_encoder(config(ours).text, None).encode(["a cat"])
+
+
 def test_store_holds_what_the_encoder_says(tmp_path, encoder):
   prompts = tmp_path / "prompts.txt"
   prompts.write_text("\n".join(PROMPTS[:2]))
