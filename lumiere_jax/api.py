@@ -66,6 +66,8 @@ class Lumiere:
       UserError: no such weights, or they do not fit the configuration.
     """
     params, info = build.load_params(config.weights, config.model)
+    if config.style:
+      params = build.styled_params(config, params)
     return cls(config, params, info)
 
   def generate(

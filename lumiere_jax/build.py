@@ -6,6 +6,7 @@ Nothing below this module knows of more than its own part.
 
 import dataclasses
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -15,6 +16,7 @@ import numpy as np
 from lumiere_jax import media, trees
 from lumiere_jax.conditioning.low_res import training_condition
 from lumiere_jax.conditioning.mask import draw_masks
+from lumiere_jax.conditioning.style import interpolate
 from lumiere_jax.conditioning.task import TASKS
 from lumiere_jax.config import (
   Config,
@@ -153,6 +155,29 @@ def load_params(name: str, cfg: UNetConfig) -> tuple[PyTree, folder.Info]:
   if difference:
     raise UserError(f"weights {name!r} do not fit the network:\n{difference}")
   return cast_params(params, cfg), info
+
+
+def styled_params(cfg: Config, params: PyTree) -> PyTree:
+  """Parameters drawn towards the style that the config names (section 4.1).
+
+  Raises:
+    UserError: no such style, or it is of another network.
+  """
+  shipped = f"{cfg.weights}_{cfg.style}"
+  known = folder.shipped()
+  if shipped not in known and not Path(cfg.style).is_dir():
+    prefix = f"{cfg.weights}_"
+    names = [n.removeprefix(prefix) for n in known if n.startswith(prefix)]
+    raise UserError(
+      f"no style {cfg.style!r}: neither a weights folder nor one that is "
+      f"shipped for {cfg.weights!r}{nearest(cfg.style, names)}"
+    )
+  style, _, _ = folder.load(
+    folder.resolve(shipped if shipped in known else cfg.style)
+  )
+  temporal, spatial = trees.split(params, is_temporal)
+  _, style = trees.split(style, is_temporal)
+  return trees.merge(interpolate(spatial, style, cfg.style_alpha), temporal)
 
 
 def cast_params(params: PyTree, cfg: UNetConfig) -> PyTree:

@@ -117,6 +117,8 @@ def _parser() -> argparse.ArgumentParser:
   add("--keep", help="white is kept; in place of --mask")
   add("--frames_given", type=int, help="frames of the video that are given")
   add("--strength", type=float, help="0 keeps the video, 1 nothing of it")
+  add("--style", help="shipped style, or weights folder, to draw towards")
+  add("--style_alpha", type=float, help="how far, 0 to 1")
   add("--fit", help="crop, pad or stretch what is of another shape")
   add("--out", default="out", help="folder to write to")
   add("--seed", type=int, help="0 if not given")
@@ -146,6 +148,8 @@ def _plan(args: argparse.Namespace, overrides: dict[str, str]) -> Plan:
       "sampler.steps": args.steps,
       "sampler.name": args.sampler,
       "text.weights": args.text_encoder or None,
+      "style": args.style,
+      "style_alpha": args.style_alpha,
     }
   )
   num_samples = 1 if args.num_samples is None else args.num_samples

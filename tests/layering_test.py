@@ -104,7 +104,7 @@ ORDER = {
     "record",
     "loader",
   ),
-  "conditioning": ("low_res", "mask", "task", "seam"),
+  "conditioning": ("low_res", "mask", "task", "seam", "style"),
   "evaluation": (
     "color",
     "foreground",

@@ -187,6 +187,9 @@ class Config:
     name: of the model, used in file names.
     weights: weights folder to sample with; a bare name is a shipped one.
     conditional: those for tasks in which part of the clip is given.
+    style: weights that the spatial part is drawn towards (section 4.1): a
+      folder, or the name of a shipped style of these weights.
+    style_alpha: how far, 0 to 1; the paper takes 0.5 to 1.
     model: the network.
     condition: what it is given beside the noisy clip.
     diffusion: what it predicts.
@@ -199,6 +202,8 @@ class Config:
   name: str = "lumiere"
   weights: str = ""
   conditional: str = ""
+  style: str = ""
+  style_alpha: float = 0.7
   model: UNetConfig = field(default_factory=UNetConfig)
   condition: ConditionConfig = field(default_factory=ConditionConfig)
   diffusion: DiffusionConfig = field(default_factory=DiffusionConfig)
@@ -223,6 +228,10 @@ class Config:
       (self.train.stage == "video") == (m.temporal is not None),
       f"train.stage={self.train.stage!r} does not fit model.temporal="
       f"{m.temporal}: images train the model without temporal part",
+    )
+    check(
+      0 <= self.style_alpha <= 1,
+      f"style_alpha={self.style_alpha} must be in [0, 1]",
     )
     c = self.condition
     check(

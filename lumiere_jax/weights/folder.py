@@ -216,18 +216,23 @@ def load_config(
   return config
 
 
+def shipped() -> dict[str, Path]:
+  """The weights folders that come with the package, by name."""
+  return {p.parent.name: p.parent for p in ASSETS.glob(f"*/{CONFIG}")}
+
+
 def resolve(name: str | Path) -> Path:
   """Returns the weights folder of a shipped name or of a path.
 
   Raises:
     UserError: there is none; names the shipped ones.
   """
-  shipped = {p.parent.name: p.parent for p in ASSETS.glob(f"*/{CONFIG}")}
-  folder = shipped.get(str(name), Path(name))
+  known = shipped()
+  folder = known.get(str(name), Path(name))
   if not str(name) or not (folder / CONFIG).is_file():
     raise UserError(
       f"no weights in {str(name)!r}: neither a weights folder nor a shipped "
-      f"name{nearest(str(name), shipped)}"
+      f"name{nearest(str(name), known)}"
     )
   return folder
 
