@@ -58,7 +58,7 @@ setup(
     "gpu": ["jax[cuda13]"],
     "tpu": ["jax[tpu]"],
     "plan": ["jax[tpu]"],  # compiles for TPUs on a machine that has none
-    "data": [],  # building emoji_motion needs no more than the rest
+    "data": ["resvg-py>=0.2"],  # drawing styles; emoji_motion needs no more
     "eval": ["matplotlib>=3.9"],
     "convert": [
       "diffusers>=0.35",
@@ -68,6 +68,7 @@ setup(
     ],
     # setuptools: the suite builds a wheel without asking an index.
     "dev": [
+      "resvg-py>=0.2",
       "beartype>=0.20",
       "pytest>=8.4",
       "pytest-xdist>=3.6",

@@ -41,6 +41,7 @@ LAYERS = {
     "export_weights",
     "embed_text",
     "data.sprites",
+    "data.styles",
     "data.write",
   ),
 }

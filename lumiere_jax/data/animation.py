@@ -46,7 +46,7 @@ def resample(
   The frame that is shown in the middle of each interval is taken, so stored
   frames of unequal duration keep their share of time and the loop closes.
   """
-  ends = np.cumsum(durations)
+  ends = np.cumsum(np.maximum(durations, 1))  # A still has no duration.
   instants = (np.arange(num_frames) + 0.5) * ends[-1] / num_frames
   return frames[np.searchsorted(ends, instants, side="right")]
 

@@ -15,6 +15,8 @@ from lumiere_jax.errors import UserError
 
 FPS = 16
 INDEX = "sprites.json"
+# Whom to name, where a pack is not of the art that the package names itself.
+ATTRIBUTION = "ATTRIBUTION.md"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,3 +110,17 @@ def select(
   if missing:
     raise UserError(f"the sprite pack lacks {', '.join(missing)} of 'demo'")
   return tuple(by_code[code] for code in DEMO)
+
+
+def plain_code(code: str) -> str:
+  """A file's or table's code points without the presentation selector."""
+  parts = code.lower().split("-")
+  return "-".join(part for part in parts if part != "fe0f")
+
+
+def newest(folder: Path, pattern: str) -> Path:
+  """The newest package of a pattern. Raises UserError if there is none."""
+  found = sorted(folder.glob(pattern))
+  if not found:
+    raise UserError(f"no {pattern} in {str(folder)!r}; fetch it with npm pack")
+  return found[-1]

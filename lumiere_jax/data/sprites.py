@@ -17,7 +17,6 @@ from tqdm import tqdm
 from lumiere_jax import cli
 from lumiere_jax.data import animation, pack
 from lumiere_jax.data.emoji import DEMO, SELECTIONS, SYNONYMS
-from lumiere_jax.errors import UserError
 
 ART = "lobehub-fluent-emoji-anim-*.tgz"
 NAMES = "emojibase-data-*.tgz"
@@ -33,12 +32,6 @@ class Name:
   label: str
   keywords: tuple[str, ...]
   group: str
-
-
-def plain_code(code: str) -> str:
-  """A file's or table's code points without the presentation selector."""
-  parts = code.lower().split("-")
-  return "-".join(part for part in parts if part != "fe0f")
 
 
 def usable(code: str, name: Name | None) -> bool:
@@ -69,11 +62,11 @@ def names_of(code: str, name: Name) -> tuple[str, ...]:
 
 def read_names(npm: Path) -> dict[str, Name]:
   """The table of emojibase by code."""
-  with tarfile.open(_only(npm, NAMES)) as archive:
+  with tarfile.open(pack.newest(npm, NAMES)) as archive:
     table = json.load(archive.extractfile("package/en/data.json"))
     meta = json.load(archive.extractfile("package/meta/groups.json"))
   return {
-    plain_code(entry["hexcode"]): Name(
+    pack.plain_code(entry["hexcode"]): Name(
       label=entry["label"].replace("\u2019", "'"),
       keywords=tuple(entry.get("tags", ())),
       group=meta["groups"][str(entry["group"])],
@@ -83,21 +76,14 @@ def read_names(npm: Path) -> dict[str, Name]:
   }
 
 
-def _only(folder: Path, pattern: str) -> Path:
-  found = sorted(folder.glob(pattern))
-  if not found:
-    raise UserError(f"no {pattern} in {str(folder)!r}; fetch it with npm pack")
-  return found[-1]
-
-
 def read_art(npm: Path) -> Iterator[tuple[str, str, bytes]]:
   """Yields (code, package, WebP bytes) of every file in the art packages."""
-  _only(npm, ART)
+  pack.newest(npm, ART)
   for path in sorted(npm.glob(ART)):
     with tarfile.open(path) as archive:
       for member in archive:
         if member.name.endswith(".webp"):
-          code = plain_code(Path(member.name).stem)
+          code = pack.plain_code(Path(member.name).stem)
           package = path.stem.replace("lobehub-", "@lobehub/", 1)
           yield code, package, archive.extractfile(member).read()
 

@@ -37,7 +37,8 @@ def build(config: str, sprites: str | Path, data_dir: str | Path) -> Path:
     download_config=tfds.download.DownloadConfig(manual_dir=str(sprites))
   )
   folder = Path(builder.data_dir)
-  shutil.copy(ATTRIBUTION, folder)
+  own = Path(sprites) / pack.ATTRIBUTION
+  shutil.copy(own if own.is_file() else ATTRIBUTION, folder)
   return folder
 
 
