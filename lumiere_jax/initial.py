@@ -53,8 +53,10 @@ def initial_params(cfg: Config) -> tuple[PyTree, str]:
   """Parameters that training starts from, and their origin's fingerprint.
 
   At random (""), or `train.init_from`: weights of the same network, of the
-  text-to-image network that this one inflates (section 3.1), or of the network
-  without the inputs of the conditional one (section 4.2).
+  text-to-image network that this one inflates (section 3.1), of a network that
+  inflates this one, or of the network without the inputs of the conditional
+  one (section 4.2). The temporal part is of `train.init_temporal_from`, if that
+  is given.
 
   Raises:
     UserError: the weights fit none, or were trained to do another thing.
@@ -65,6 +67,8 @@ def initial_params(cfg: Config) -> tuple[PyTree, str]:
   loaded, values, info = folder.load(folder.resolve(cfg.train.init_from))
   saved = from_dict(values)
   _check_same_task(cfg, saved)
+  if cfg.train.init_temporal_from:
+    loaded = _with_temporal_of(cfg, loaded)
   loaded = _grown(cfg, saved, loaded, params)
   _check_fits(cfg, params, loaded)
   return build.cast_params(loaded, cfg.model), info.fingerprint
@@ -92,15 +96,24 @@ def check_initial(cfg: Config) -> None:
   _check_fits(cfg, params, grown)
 
 
+def _with_temporal_of(cfg: Config, loaded: PyTree) -> PyTree:
+  """The spatial part of one network with the temporal part of another."""
+  others, values, _ = folder.load(folder.resolve(cfg.train.init_temporal_from))
+  _check_same_task(cfg, from_dict(values))
+  _, spatial = trees.split(loaded, is_temporal)
+  temporal, _ = trees.split(others, is_temporal)
+  return trees.merge(spatial, temporal)
+
+
 def _grown(
   cfg: Config, saved: Config, loaded: PyTree, params: PyTree
 ) -> PyTree:
-  """Adds what the loaded network has not: as in `params`, or without effect."""
-  if cfg.model.temporal is not None and not any(
-    is_temporal(path) for path in trees.flatten(loaded)
-  ):
-    temporal, _ = trees.split(params, is_temporal)
-    loaded = trees.merge(loaded, temporal)
+  """What the network has of the loaded one; the rest is as in `params`."""
+  temporal, spatial = trees.split(loaded, is_temporal)
+  if cfg.model.temporal is None:
+    loaded = spatial
+  elif not temporal:
+    loaded = trees.merge(spatial, trees.split(params, is_temporal)[0])
   if cfg.condition.kind == "mask" and saved.condition.kind == "none":
     loaded = widen_input(loaded, cfg.model)
   return loaded

@@ -111,6 +111,7 @@ class TrainConfig:
     ema_decay: decay of the average that is shipped; warmed up by step count.
     caption_dropout: share of examples that see the empty caption.
     init_from: weights folder to start from ("" starts at random).
+    init_temporal_from: where the temporal part comes from, if from elsewhere.
     weights_dtype: type of the weights that are written at the end.
     seed: of parameters, noise and data order.
     log_every: steps between lines of metrics.
@@ -135,6 +136,7 @@ class TrainConfig:
   ema_decay: float = 0.999
   caption_dropout: float = 0.1
   init_from: str = ""
+  init_temporal_from: str = ""
   weights_dtype: str = "float32"
   seed: int = 0
   log_every: int = 50
