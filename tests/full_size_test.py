@@ -20,7 +20,7 @@ from lumiere_jax.training.step import make_train_step
 from tests.text.hash_encoder import HashTextEncoder
 
 CONFIGS = sorted((Path(__file__).parent.parent / "configs").glob("*.py"))
-QUICK = ("demo", "demo_t2i", "demo_t2v", "if_xl")
+QUICK = ("demo", "demo_t2i", "demo_t2v", "demo_cond", "if_xl")
 by_config = pytest.mark.parametrize(
   "path",
   [
