@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """lumiere_jax as a library: load weights, make clips."""
 
+import copy
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -47,6 +49,7 @@ class Lumiere:
     self._params = params
     self._encoder = build.text_encoder(config)
     self._conditional: Lumiere | None = None
+    # Shared with all that `with_style` makes of this one.
     self._generators: dict[tuple[bool, SamplerConfig], Generator] = {}
 
   @classmethod
@@ -223,6 +226,25 @@ class Lumiere:
     if key not in self._generators:
       self._generators[key] = build.generator(self.config, task, sampler)
     return self._generators[key]
+
+  def with_style(self, style: str, alpha: float) -> "Lumiere":
+    """This model drawn towards a style (section 4.1); shares its programs.
+
+    Args:
+      style: name of a shipped style of these weights, or a weights folder.
+      alpha: how far, 0 to 1.
+
+    Raises:
+      UserError: no such style, it is of another network, or this model has one
+        already.
+    """
+    if self.config.style:
+      raise UserError(f"the model has style={self.config.style!r} already")
+    other = copy.copy(self)
+    other.config = replace(self.config, style=style, style_alpha=alpha)
+    other._params = build.styled_params(other.config, self._params)
+    other._conditional = None
+    return other
 
   def num_steps(self, task: str, material: Material) -> int:
     """How many denoising steps `run` will make."""

@@ -12,7 +12,7 @@ import platform
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -44,6 +44,7 @@ from lumiere_jax.inference.prompt import (
 
 # Small clips are enlarged in the MP4 only: players blur what they enlarge.
 _MP4_SIZE_PX = 256
+_ALPHAS = (0.0, 0.25, 0.5, 0.75, 1.0)  # Of --style_sweep.
 _STRENGTH = 0.6  # Of --task=video_to_video, where none is given.
 _SOURCES = tuple(f.name for f in dataclasses.fields(Sources))
 _PACKAGES = ("jax", "jaxlib", "flax", "numpy", "av", "lumiere_jax")
@@ -60,6 +61,7 @@ class Plan:
   negative_prompt: str
   raw: bool
   sources: Sources
+  style_sweep: bool = False
   fingerprint: str | None = None
   file_hashes: dict[str, str] | None = None
 
@@ -78,7 +80,8 @@ def main(argv: Sequence[str]) -> None:
 def _run(plan: Plan, material: Material, out: Path, start: float) -> None:
   """Makes all clips of a plan, and says where they lie."""
   cli.enable_compilation_cache()
-  model = Lumiere.from_config(plan.config)
+  style = "" if plan.style_sweep else plan.config.style
+  model = Lumiere.from_config(dataclasses.replace(plan.config, style=style))
   if plan.fingerprint not in (None, model.info.fingerprint):
     raise UserError(
       f"the clip was made with weights {plan.fingerprint[:12]}..., but "
@@ -119,6 +122,7 @@ def _parser() -> argparse.ArgumentParser:
   add("--strength", type=float, help="0 keeps the video, 1 nothing of it")
   add("--style", help="shipped style, or weights folder, to draw towards")
   add("--style_alpha", type=float, help="how far, 0 to 1")
+  add("--style_sweep", action="store_true", help="several alphas side by side")
   add("--fit", help="crop, pad or stretch what is of another shape")
   add("--out", default="out", help="folder to write to")
   add("--seed", type=int, help="0 if not given")
@@ -140,6 +144,8 @@ def _plan(args: argparse.Namespace, overrides: dict[str, str]) -> Plan:
   if TASKS[task].from_clip and sources.strength is None:
     sources = dataclasses.replace(sources, strength=_STRENGTH)
   check_sources(task, sources)
+  if args.style_sweep and not args.style:
+    raise UserError("--style_sweep needs --style")
   file = cli.read_config(args.config) if args.config else {}
   values = task_config(args.weights or file.get("weights", ""), file, task)
   flags = cli.as_overrides(
@@ -161,6 +167,7 @@ def _plan(args: argparse.Namespace, overrides: dict[str, str]) -> Plan:
     negative_prompt=args.negative_prompt or "",
     raw=args.raw,
     sources=sources,
+    style_sweep=args.style_sweep,
   )
 
 
@@ -170,7 +177,7 @@ def _replay(args: argparse.Namespace, overrides: dict[str, str]) -> Plan:
     f"--{name}"
     for name, value in vars(args).items()
     if name not in ("replay", "out", "weights", "text_encoder", "raw")
-    and value not in (None, [])
+    and not (value is None or value is False or value == [])
   ]
   if given:
     raise UserError(
@@ -188,6 +195,7 @@ def _replay(args: argparse.Namespace, overrides: dict[str, str]) -> Plan:
       negative_prompt=saved["negative_prompt"],
       raw=args.raw or saved["raw"],
       sources=Sources(**saved.get("sources", {})),
+      style_sweep=saved.get("style_sweep", False),
       fingerprint=saved["weights_fingerprint"],
       file_hashes=saved.get("file_hashes"),
     )
@@ -232,33 +240,55 @@ def _make(
 ) -> list[Path]:
   """Samples one request and writes its files; returns their paths."""
   start = time.perf_counter()
-  steps = model.num_steps(plan.task, material)
+  models = {"": model}
+  if plan.style_sweep:
+    style = plan.config.style
+    models = {f"alpha {a:g}": model.with_style(style, a) for a in _ALPHAS}
+  steps = len(models) * model.num_steps(plan.task, material)
+  clips = {}
   with tqdm(total=steps, unit="step", desc=request.prompt[:40]) as bar:
-    pixels = model.run(
-      [request],
-      seed=plan.seed,
-      negative_prompt=plan.negative_prompt,
-      task=plan.task,
-      material=material,
-      on_step=bar.update,
-    )[0]
+    for name, one in models.items():
+      (clips[name],) = one.run(
+        [request],
+        seed=plan.seed,
+        negative_prompt=plan.negative_prompt,
+        task=plan.task,
+        material=material,
+        on_step=bar.update,
+      )
+  pixels = np.concatenate(list(clips.values()), axis=-2)  # Side by side.
   timings["run_seconds"] = time.perf_counter() - start
   with tempfile.TemporaryDirectory(prefix=".", dir=out) as scratch:
     stem = Path(scratch) / "clip"
-    files = write_outputs(stem, pixels, plan.config.data.fps, raw=plan.raw)
+    files = write_outputs(
+      stem, pixels, plan.config.data.fps, raw=plan.raw, rows=clips
+    )
     files.append(Path(f"{stem}.json"))
     sidecar = _sidecar(model, plan, request, timings)
     given = prepare(plan.task, material, model.clip_size)
-    if given is not None:
+    if given is not None and not plan.style_sweep:
       sidecar["seam"] = seam_report(pixels, given.mask)
     files[-1].write_text(json.dumps(sidecar, indent=2) + "\n")
     return media.publish_together(files, out, file_stem(request))
 
 
 def write_outputs(
-  stem: Path, pixels: np.ndarray, fps: int, *, raw: bool
+  stem: Path,
+  pixels: np.ndarray,
+  fps: int,
+  *,
+  raw: bool,
+  rows: Mapping[str, np.ndarray],
 ) -> list[Path]:
-  """Writes a clip (t, h, w, 3) as MP4, WebP and sheet, or an image as PNG."""
+  """Writes a clip (t, h, w, 3) as MP4, WebP and sheet, or an image as PNG.
+
+  Args:
+    stem: what the files' names begin with.
+    pixels: clip or image, uint8.
+    fps: frames a second.
+    raw: whether to write the array too.
+    rows: what the sheet shows below each other, by their captions.
+  """
   paths = []
 
   def path(suffix: str) -> Path:
@@ -271,7 +301,10 @@ def write_outputs(
     scale = max(1, _MP4_SIZE_PX // pixels.shape[1])
     media.write_mp4(path(".mp4"), pixels, fps, scale=scale)
     media.write_webp(path(".webp"), pixels, fps)
-    sheet = media.contact_sheet(pixels, scale=max(1, scale // 2))
+    larger = max(1, scale // 2)
+    sheet = media.contact_sheet(pixels, scale=larger)
+    if len(rows) > 1:
+      sheet = media.contact_sheet_many(rows, scale=larger)
     media.write_png(path(".png"), sheet)
   if raw:
     media.save_npy(path(".npy"), pixels)
@@ -289,6 +322,7 @@ def _sidecar(
     "task": plan.task,
     "raw": plan.raw,
     "sources": plan.sources.given(),
+    "style_sweep": plan.style_sweep,
     "file_hashes": plan.file_hashes,
     "config": to_dict(plan.config),
     "weights_fingerprint": model.info.fingerprint,

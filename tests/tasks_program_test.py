@@ -12,7 +12,7 @@ from lumiere_jax.config import from_dict, to_dict
 from lumiere_jax.errors import UserError
 from lumiere_jax.models.widen import widen_input
 from lumiere_jax.weights import folder
-from tests.models.nets import randomised
+from tests.models import nets
 from tests.text.hash_encoder import HashTextEncoder
 
 BASE = {
@@ -68,9 +68,9 @@ def weights(tmp_path_factory):
   root = tmp_path_factory.mktemp("weights")
   base = from_dict({**BASE, "conditional": str(root / "cond")})
   cond = from_dict(COND)
-  tree = randomised(base.model)
+  tree = nets.randomised(base.model)
   folder.save(root / "base", tree, to_dict(base), "licence")
-  params = {**randomised(cond.model), "conv_in": None}
+  params = {**nets.randomised(cond.model), "conv_in": None}
   params["conv_in"] = widen_input(tree, cond.model)["conv_in"]
   folder.save(root / "cond", params, to_dict(cond), "licence")
   return root / "base"
@@ -209,8 +209,8 @@ def test_mistakes_are_one_line_and_write_nothing(
 
 
 def test_weights_that_see_nothing_say_so(weights, tmp_path):
-  values = to_dict(from_dict(BASE))
-  folder.save(tmp_path / "w", randomised(from_dict(BASE).model), values, "l")
+  cfg = from_dict(BASE)
+  folder.save(tmp_path / "w", nets.randomised(cfg.model), to_dict(cfg), "l")
   media.write_png(tmp_path / "a.png", np.zeros((8, 8, 3), np.uint8))
   with pytest.raises(UserError, match="needs weights that see what is given"):
     sample.main(
@@ -224,6 +224,21 @@ def test_weights_that_see_nothing_say_so(weights, tmp_path):
   model = Lumiere.load(str(tmp_path / "w"))
   with pytest.raises(UserError, match="needs weights that see what is given"):
     model.generate(["a"], task="extend")
+
+
+def test_styles_draw_clips_towards_them(run, loaded, weights, tmp_path):
+  style = nets.randomised(loaded.config.model, seed=9)
+  folder.save(tmp_path / "s", style, to_dict(loaded.config), "licence")
+  plain, _ = run("text_to_video", tmp_path / "plain")
+  path = f"--style={tmp_path / 's'}"
+  swept, sidecar = run("text_to_video", tmp_path / "a", path, "--style_sweep")
+  assert swept.shape == (8, 8, 5 * 8, 3) and sidecar["style_sweep"]
+  np.testing.assert_array_equal(swept[:, :, :8], plain)
+  drawn = loaded.with_style(str(tmp_path / "s"), 1.0).generate(["a cat"])[0]
+  np.testing.assert_array_equal(swept[:, :, -8:], drawn)
+  assert np.abs(drawn.astype(int) - plain).mean() > 1
+  with pytest.raises(UserError, match="--style_sweep needs --style"):
+    run("text_to_video", tmp_path / "b", "--style_sweep")
 
 
 def test_the_library_does_every_task_with_one_program(loaded):
