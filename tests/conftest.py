@@ -45,6 +45,21 @@ def minilm():
   return pathlib.Path(spec.origin).parent / "model"
 
 
+@pytest.fixture
+def hashed_text(monkeypatch):
+  """Text encoders of hashes instead of weights, and no compilation cache."""
+  from lumiere_jax import build, cli
+  from tests.text.hash_encoder import HashTextEncoder
+
+  def load(cfg):
+    return HashTextEncoder(
+      max_tokens=cfg.text.max_tokens, width=cfg.model.encoder_hid_dim
+    )
+
+  monkeypatch.setattr(build, "text_encoder", load)
+  monkeypatch.setattr(cli, "enable_compilation_cache", lambda: None)
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
   """Runs a test marked `devices(n)` in a process with n devices."""

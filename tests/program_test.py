@@ -10,29 +10,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lumiere_jax import Lumiere, build, cli, evaluate, initial, sample, train
+from lumiere_jax import Lumiere, cli, evaluate, initial, sample, train
 from lumiere_jax.config import from_dict, to_dict
 from lumiere_jax.errors import UserError
 from lumiere_jax.weights import folder
 from tests.models.nets import randomised
-from tests.text.hash_encoder import HashTextEncoder
+from tests.models.toy import CONFIG
 
-CONFIG = {
-  "name": "toy",
-  "model": {
-    "block_out_channels": (8, 16),
-    "attention": (False, True),
-    "attention_head_dim": 8,
-    "cross_attention_dim": 32,
-    "encoder_hid_dim": 8,
-    "addition_embed_heads": 2,
-    "norm_num_groups": 4,
-    "temporal": {"attention_head_dim": 8},
-  },
-  "data": {"num_frames": 80, "size_px": 8},
-  "train": {"stage": "video"},
-  "sampler": {"name": "ddpm", "steps": 3, "guidance": 2.0},
-}
+pytestmark = pytest.mark.usefixtures("hashed_text")
 
 
 @pytest.fixture(scope="module")
@@ -44,17 +29,6 @@ def weights(tmp_path_factory):
     path, randomised(config.model), to_dict(config), "licence", dtype="float16"
   )
   return path
-
-
-@pytest.fixture(autouse=True)
-def encoder(monkeypatch):
-  def load(cfg):
-    return HashTextEncoder(
-      max_tokens=cfg.text.max_tokens, width=cfg.model.encoder_hid_dim
-    )
-
-  monkeypatch.setattr(build, "text_encoder", load)
-  monkeypatch.setattr(cli, "enable_compilation_cache", lambda: None)
 
 
 @pytest.fixture(scope="module")

@@ -6,29 +6,18 @@ import json
 import numpy as np
 import pytest
 
-from lumiere_jax import Lumiere, build, cli, media, sample
+from lumiere_jax import Lumiere, media, sample
 from lumiere_jax.conditioning.task import TASKS, Material
 from lumiere_jax.config import from_dict, to_dict
 from lumiere_jax.errors import UserError
 from lumiere_jax.models.widen import widen_input
 from lumiere_jax.weights import folder
 from tests.models import nets
-from tests.text.hash_encoder import HashTextEncoder
+from tests.models.toy import CONFIG
 
 BASE = {
-  "name": "toy",
-  "model": {
-    "block_out_channels": (8, 16),
-    "attention": (False, True),
-    "attention_head_dim": 8,
-    "cross_attention_dim": 32,
-    "encoder_hid_dim": 8,
-    "addition_embed_heads": 2,
-    "norm_num_groups": 4,
-    "temporal": {"attention_head_dim": 8},
-  },
+  **CONFIG,
   "data": {"num_frames": 8, "size_px": 8},
-  "train": {"stage": "video"},
   "sampler": {"name": "ddim", "steps": 4, "guidance": 2.0},
 }
 COND = {
@@ -37,6 +26,8 @@ COND = {
   "model": {**BASE["model"], "in_channels": 7},
   "condition": {"kind": "mask"},
 }
+pytestmark = pytest.mark.usefixtures("hashed_text")
+
 MASKED = [name for name, task in TASKS.items() if task.masked]
 WANTED = {
   "image_to_video": ["image"],
@@ -47,19 +38,6 @@ WANTED = {
   "extend": ["video", "frames_given"],
   "video_to_video": ["video"],
 }
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch):
-  """A text encoder of hashes, and networks compiled once for all tests."""
-
-  def load(cfg):
-    return HashTextEncoder(
-      max_tokens=cfg.text.max_tokens, width=cfg.model.encoder_hid_dim
-    )
-
-  monkeypatch.setattr(build, "text_encoder", load)
-  monkeypatch.setattr(cli, "enable_compilation_cache", lambda: None)
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,19 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A configuration whose network compiles in seconds, for whole programs."""
+
+CONFIG = {
+  "name": "toy",
+  "model": {
+    "block_out_channels": (8, 16),
+    "attention": (False, True),
+    "attention_head_dim": 8,
+    "cross_attention_dim": 32,
+    "encoder_hid_dim": 8,
+    "addition_embed_heads": 2,
+    "norm_num_groups": 4,
+    "temporal": {"attention_head_dim": 8},
+  },
+  "data": {"num_frames": 80, "size_px": 8},
+  "train": {"stage": "video"},
+  "sampler": {"name": "ddpm", "steps": 3, "guidance": 2.0},
+}
