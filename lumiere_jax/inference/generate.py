@@ -80,7 +80,6 @@ class Generator:
     timesteps = sampling_timesteps(schedule, sampler)
     self.num_steps = len(timesteps)
     interval = guidance_timesteps(sampler, schedule)
-
     self._timesteps = timesteps
 
     @jax.jit
@@ -96,21 +95,19 @@ class Generator:
 
     @partial(jax.jit, donate_argnames="carry")
     def advance(params, carry, text, negative, given, keys, start, stop):
+      beside = []  # What the network sees beside noise, guided or not.
       if given is not None:
         clean, mask = _as_floats(given)
-        beside = jnp.concatenate([mask * clean, mask], axis=-1)
-        text, negative = (text, beside), (negative, beside)
-      else:
-        text, negative = (text,), (negative,)
+        beside = [mask * clean, mask]
 
       def network(x, t, condition):
-        words, *beside = condition
+        words, beside = condition
         return apply(params, jnp.concatenate([x, *beside], -1), t, *words)
 
       output = guided(
         network,
-        text,
-        negative,
+        (text, beside),
+        (negative, beside),
         sampler.guidance,
         sampler.guidance_rescale,
         interval,
