@@ -20,6 +20,7 @@ def get_config() -> ml_collections.ConfigDict:
         name="dpmpp_2m",
         steps=12,
         guidance=4.0,
+        guidance_interval=(0.4, 1.0),
         threshold="static",
       ),
     )
