@@ -17,6 +17,8 @@ def nearest(name: str, choices: Iterable[str]) -> str:
     choices: the valid names.
   """
   choices = sorted(choices)
+  if not choices:
+    return "; there are none"
   close = difflib.get_close_matches(name, choices, n=1, cutoff=0.5)
   hint = f" (did you mean {close[0]!r}?)" if close else ""
   return f"{hint}; choices: {', '.join(choices)}"

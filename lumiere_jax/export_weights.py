@@ -117,7 +117,7 @@ def export_delta(
   before = trees.flatten(folder.load(folder.resolve(base))[0])
   lost = change = 0.0
   for path, leaf in before.items():
-    if leaf.shape == wanted[path].shape:
+    if path in wanted and leaf.shape == wanted[path].shape:
       now = np.asarray(wanted[path], np.float64)
       lost += float(((now - stored[path]) ** 2).sum())
       change += float(((now - np.asarray(leaf, np.float64)) ** 2).sum())

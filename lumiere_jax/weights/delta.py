@@ -28,16 +28,12 @@ def compress(
 
   Args:
     leaves: by path.
-    base: the same of the weights they are told by.
+    base: the same of the weights they are told by; what only these have is
+      not told of.
     rank: largest rank of a difference; None keeps it whole. Kernels are
       matrices of (everything else, output channels). What would not get
       smaller is kept whole.
-
-  Raises:
-    UserError: the base has a path that the leaves have not.
   """
-  if gone := sorted(set(base) - set(leaves)):
-    raise UserError(f"the base has {gone[0]!r}, which the weights have not")
   tensors: dict[str, np.ndarray] = {}
   for path, leaf in leaves.items():
     new = np.asarray(leaf, np.float32)

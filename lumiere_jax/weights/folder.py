@@ -120,9 +120,12 @@ def save_delta(
     write_json(new / CONFIG, config)
     (new / LICENCE).write_text(licence)
     write_shards(new, tensors, dtype="float16")
-    write_json(new / _DELTA, {"base": base, "fingerprint": of_base.fingerprint})
+    told = trees.flatten(params)
+    without = sorted(set(trees.flatten(others)) - set(told))
+    origin = {"base": base, "fingerprint": of_base.fingerprint}
+    write_json(new / _DELTA, origin | {"without": without})
     with open_safetensors(new) as stored:
-      leaves = expand(stored, trees.flatten(others))
+      leaves = expand(stored, _base_of(new))
     info = Info(
       fingerprint=trees.fingerprint(leaves), num_params=trees.count(leaves)
     )
@@ -148,7 +151,10 @@ def open_leaves(folder: Path | str) -> Iterator[Mapping[str, Any]]:
 
 
 def _base_of(folder: Path) -> dict[str, Any]:
-  """The leaves of the weights that those in a folder are told by."""
+  """The leaves of the weights that those in a folder are told by.
+
+  Without those that the told ones have not: a style has no temporal part.
+  """
   saved = read_json(folder / _DELTA)
   name = str(saved.get("base"))
   params, _, info = load(resolve(name))
@@ -157,7 +163,10 @@ def _base_of(folder: Path) -> dict[str, Any]:
       f"weights in {folder} are a difference to {name!r} with fingerprint "
       f"{str(saved.get('fingerprint'))[:12]}..., not {info.fingerprint[:12]}..."
     )
-  return trees.flatten(params)
+  leaves = trees.flatten(params)
+  for path in saved.get("without", ()):
+    leaves.pop(path, None)
+  return leaves
 
 
 def load(folder: Path | str) -> tuple[PyTree, dict[str, Any], Info]:
