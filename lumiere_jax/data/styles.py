@@ -23,6 +23,11 @@ from lumiere_jax import cli
 from lumiere_jax.data import animation, pack
 from lumiere_jax.errors import UserError
 
+_LICENCES = {
+  "CC-BY-4.0": "https://creativecommons.org/licenses/by/4.0/",
+  "Apache-2.0": "https://www.apache.org/licenses/LICENSE-2.0",
+  "MIT": "https://opensource.org/license/mit",
+}
 # Drawn this many times as large, then trimmed and reduced.
 _OVERSAMPLING = 2
 
@@ -73,8 +78,10 @@ def make_pack(style: str, npm: Path, like: Path, out: Path) -> int:
     made.append(info)
   pack.write_index(out, made)
   (out / pack.ATTRIBUTION).write_text(
-    f"{source.credit} Licence: {source.licence}. Package: {path.stem}.\n"
-    "The pictures were drawn at 128 pixels, cut out and put on backgrounds.\n"
+    f"Art: {source.credit}, {source.licence} ({_LICENCES[source.licence]}), "
+    f"from the npm package {path.stem}.\n"
+    "Changes made: rasterised, trimmed, resized, composited on flat "
+    "backgrounds,\nmoved, and captioned.\n"
   )
   return len(made)
 
@@ -132,19 +139,19 @@ STYLES = {
   "twemoji": Style(
     tarball="discordapp-twemoji-*.tgz",
     licence="CC-BY-4.0",
-    credit="Twemoji, copyright Twitter, Inc. and other contributors.",
+    credit="Twemoji, copyright Twitter, Inc and other contributors",
     read=_from_files("package/dist/svg/"),
   ),
   "noto": Style(
     tarball="iconify-json-noto-[0-9]*.tgz",
     licence="Apache-2.0",
-    credit="Noto Emoji, copyright Google.",
+    credit="Noto Emoji, copyright Google LLC",
     read=_from_iconify,
   ),
   "mono": Style(
     tarball="iconify-json-fluent-emoji-high-contrast-*.tgz",
     licence="MIT",
-    credit="Fluent Emoji (high contrast), copyright Microsoft Corporation.",
+    credit="Fluent Emoji (high contrast), copyright Microsoft Corporation",
     read=_from_iconify,
   ),
 }
