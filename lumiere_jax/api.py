@@ -15,12 +15,13 @@ from lumiere_jax.conditioning.task import (
   TASKS,
   Given,
   Material,
+  find_task,
   nothing_given,
   prepare,
 )
 from lumiere_jax.config import Config, SamplerConfig, from_dict, overlay
 from lumiere_jax.diffusion.sampler import sample_keys
-from lumiere_jax.errors import UserError, nearest
+from lumiere_jax.errors import UserError
 from lumiere_jax.inference.generate import Generator, Start, Text, batches
 from lumiere_jax.inference.prompt import Request, check_prompt, requests
 from lumiere_jax.models.stunet import is_temporal
@@ -138,7 +139,7 @@ class Lumiere:
   ) -> UInt8[np.ndarray, "b *t h w 3"]:
     """Makes one batch; `on_step` is called after each denoising step."""
     material = material or Material()
-    given = prepare(checked_task(task), material, self.clip_size)
+    given = prepare(task, material, self.clip_size)
     generator = self.generator(task, sampler)
     for prompt in {*(r.prompt for r in batch), negative_prompt}:
       if count := self._encoder.read_tokens(prompt):
@@ -183,7 +184,7 @@ class Lumiere:
     Raises:
       UserError: an unknown task, or there are no weights for it.
     """
-    if not TASKS[checked_task(task)].masked:
+    if not find_task(task).masked:
       return self
     if self.config.condition.kind == "mask":
       return self
@@ -284,13 +285,6 @@ def task_config(
       "the config"
     )
   return weights_config(values["conditional"], changes)
-
-
-def checked_task(task: str) -> str:
-  """Returns the task's name. Raises UserError if there is no such task."""
-  if task not in TASKS:
-    raise UserError(f"unknown task {task!r}{nearest(task, TASKS)}")
-  return task
 
 
 def _repeat(x: np.ndarray, count: int) -> np.ndarray:

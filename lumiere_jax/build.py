@@ -17,7 +17,7 @@ from lumiere_jax import media, trees
 from lumiere_jax.conditioning.low_res import training_condition
 from lumiere_jax.conditioning.mask import draw_masks
 from lumiere_jax.conditioning.style import interpolate
-from lumiere_jax.conditioning.task import TASKS
+from lumiere_jax.conditioning.task import TASKS, find_task
 from lumiere_jax.config import (
   Config,
   SamplerConfig,
@@ -209,14 +209,13 @@ def trainable(cfg: Config, params: PyTree) -> tuple[PyTree, PyTree]:
 
 def check_task(cfg: Config, task: str) -> None:
   """Raises UserError if there is no such task, or the model is not for it."""
-  if task not in TASKS:
-    raise UserError(f"unknown task {task!r}{nearest(task, TASKS)}")
-  if TASKS[task].masked and cfg.condition.kind != "mask":
+  row = find_task(task)
+  if row.masked and cfg.condition.kind != "mask":
     raise UserError(
       f"task {task!r} needs a model that sees what is given; "
       f"{cfg.weights or cfg.name!r} does not"
     )
-  if TASKS[task].clip and cfg.model.temporal is None:
+  if row.clip and cfg.model.temporal is None:
     raise UserError(
       f"task {task!r} needs a model of clips; {cfg.weights or cfg.name!r} is "
       "one of images, for task 'text_to_image'"

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from lumiere_jax.conditioning import mask as masks
-from lumiere_jax.errors import UserError
+from lumiere_jax.errors import UserError, nearest
 from lumiere_jax.shapes import UInt8, VideoU8
 
 
@@ -75,6 +75,13 @@ class Task:
     return self.given is not None
 
 
+def find_task(name: str) -> Task:
+  """The row of a name. Raises UserError if there is no such task."""
+  if name not in TASKS:
+    raise UserError(f"unknown task {name!r}{nearest(name, TASKS)}")
+  return TASKS[name]
+
+
 def prepare(name: str, material: Material, size: masks.Size) -> Given | None:
   """What is given in a task, checked.
 
@@ -84,10 +91,10 @@ def prepare(name: str, material: Material, size: masks.Size) -> Given | None:
     size: of the clip.
 
   Raises:
-    UserError: something the task needs is absent or something it does not use
-      is there, or everything or nothing is given.
+    UserError: no such task, something it needs is absent, something it does
+      not use is there, or everything or nothing is given.
   """
-  task = TASKS[name]
+  task = find_task(name)
   check_material(name, {k for k, v in vars(material).items() if v is not None})
   if task.from_clip and not 0 <= material.strength <= 1:
     raise UserError(f"--strength={material.strength} must be in [0, 1]")

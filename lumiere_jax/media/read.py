@@ -127,6 +127,8 @@ def read_video(
         frames = _resampled(frames, fps)
       rate = fps or own_fps
       return _collect(path, frames, rate, num_frames, _preparer(size, fit))
+  except UserError:  # It is a ValueError too.
+    raise
   except (av.error.FFmpegError, ValueError, OverflowError, MemoryError) as e:
     reason = getattr(e, "strerror", None) or e
     raise UserError(f"cannot read {path} as a video: {reason}") from e

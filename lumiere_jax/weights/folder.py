@@ -115,17 +115,20 @@ def save_delta(
     UserError: as in `save`, or there is no such base, or it does not fit.
   """
   others, _, of_base = load(resolve(base))
-  tensors = compress(trees.flatten(params), trees.flatten(others), rank)
+  told, others = trees.flatten(params), trees.flatten(others)
+  shared = {path: leaf for path, leaf in others.items() if path in told}
+  origin = {
+    "base": base,
+    "fingerprint": of_base.fingerprint,
+    "without": sorted(set(others) - set(told)),
+  }
   with new_folder(folder) as new:
     write_json(new / CONFIG, config)
     (new / LICENCE).write_text(licence)
-    write_shards(new, tensors, dtype="float16")
-    told = trees.flatten(params)
-    without = sorted(set(trees.flatten(others)) - set(told))
-    origin = {"base": base, "fingerprint": of_base.fingerprint}
-    write_json(new / _DELTA, origin | {"without": without})
+    write_shards(new, compress(told, shared, rank), dtype="float16")
+    write_json(new / _DELTA, origin)
     with open_safetensors(new) as stored:
-      leaves = expand(stored, _base_of(new))
+      leaves = expand(stored, shared)
     info = Info(
       fingerprint=trees.fingerprint(leaves), num_params=trees.count(leaves)
     )
