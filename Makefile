@@ -8,12 +8,15 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 OLD := this needs Python 3.11 or newer and its venv module, '$(PYTHON)' is \
   `$(PYTHON) --version 2>&1`; name another one: make PYTHON=python3.12
 
-.PHONY: demo test test-full lint format venv clean
+.PHONY: demo gallery test test-full lint format venv clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.demo
 	$(BIN)/python -m lumiere_jax.sample --config=configs/demo.py \
 	  --prompt="a dolphin jumping on a yellow background" --out=out --seed=0
+
+gallery: $(VENV)/.demo
+	$(BIN)/python docs/gallery.py
 
 test: lint
 	$(BIN)/python -m pytest --numprocesses=auto --dist=loadfile

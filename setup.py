@@ -49,6 +49,7 @@ setup(
     "orbax-checkpoint>=0.12.8,<0.13",
     "pillow>=11",
     "safetensors>=0.5",
+    "scipy>=1.13",
     "tensorboardX>=2.6.2",
     "tensorflow-datasets>=4.9.10",  # older ones need TensorFlow to write
     "tokenizers>=0.21",

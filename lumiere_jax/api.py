@@ -194,7 +194,10 @@ class Lumiere:
         f"{self.config.weights!r} has not; give --config.conditional=DIR"
       )
     if self._conditional is None:
-      self._conditional = Lumiere.load(self.config.conditional)
+      other = Lumiere.load(self.config.conditional)
+      if self.config.style:
+        other = other.with_style(self.config.style, self.config.style_alpha)
+      self._conditional = other
     return self._conditional
 
   @property
@@ -266,25 +269,15 @@ class Lumiere:
     return text, Text(*self._encoder.encode([negative_prompt]))
 
 
-def task_config(
-  name: str, changes: Mapping[str, Any], task: str
-) -> Mapping[str, Any]:
-  """`weights_config` of the weights that do a task.
+def style_fingerprint(config: Config) -> str | None:
+  """Fingerprint of the style's weights; None if the config names no style.
 
   Raises:
-    UserError: no such weights, or none named.
+    UserError: no such style.
   """
-  values = weights_config(name, changes)
-  masked = values.get("condition", {}).get("kind") == "mask"
-  if not TASKS[task].masked or masked:
-    return values
-  if not values.get("conditional"):
-    raise UserError(
-      f"task {task!r} needs weights that see what is given, which {name!r} "
-      "has not; give --weights=DIR of such, or name them as `conditional` in "
-      "the config"
-    )
-  return weights_config(values["conditional"], changes)
+  if not config.style:
+    return None
+  return folder.load_info(build.style_folder(config)).fingerprint
 
 
 def _repeat(x: np.ndarray, count: int) -> np.ndarray:
@@ -310,7 +303,11 @@ def weights_config(
       "no weights; give --weights=DIR or a --config that names them"
     )
   saved = folder.load_config(folder.resolve(name))
-  changes = {k: v for k, v in (changes or {}).items() if k not in _OF_WEIGHTS}
+  changes = dict(changes or {})
+  if changes.get("weights", name) != name:
+    # Those that a config names beside its weights are for no others.
+    changes.pop("conditional", None)
+  changes = {k: v for k, v in changes.items() if k not in _OF_WEIGHTS}
   # Prompts are new; what training had encoded once does not hold them.
   text = {**changes.get("text", {}), "store": ""}
   return overlay(saved, {**changes, "text": text, "weights": name})

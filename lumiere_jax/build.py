@@ -157,27 +157,46 @@ def load_params(name: str, cfg: UNetConfig) -> tuple[PyTree, folder.Info]:
   return cast_params(params, cfg), info
 
 
+def style_folder(cfg: Config) -> Path:
+  """Where the weights of the style that the config names lie.
+
+  What is shipped for weights is there for those told as a difference to them.
+
+  Raises:
+    UserError: no such style.
+  """
+  known = folder.shipped()
+  for name in (cfg.weights, folder.base_name(cfg.weights)):
+    if (shipped := f"{name}_{cfg.style}") in known:
+      return known[shipped]
+  if Path(cfg.style).is_dir():
+    return folder.resolve(cfg.style)
+  prefix = f"{name}_"
+  names = [n.removeprefix(prefix) for n in known if n.startswith(prefix)]
+  raise UserError(
+    f"no style {cfg.style!r}: neither a weights folder nor one that is "
+    f"shipped for {name!r}{nearest(cfg.style, names)}"
+  )
+
+
 def styled_params(cfg: Config, params: PyTree) -> PyTree:
   """Parameters drawn towards the style that the config names (section 4.1).
+
+  A model that sees what is given keeps its first convolution, which a style
+  has for fewer channels.
 
   Raises:
     UserError: no such style, or it is of another network.
   """
-  shipped = f"{cfg.weights}_{cfg.style}"
-  known = folder.shipped()
-  if shipped not in known and not Path(cfg.style).is_dir():
-    prefix = f"{cfg.weights}_"
-    names = [n.removeprefix(prefix) for n in known if n.startswith(prefix)]
-    raise UserError(
-      f"no style {cfg.style!r}: neither a weights folder nor one that is "
-      f"shipped for {cfg.weights!r}{nearest(cfg.style, names)}"
-    )
-  style, _, _ = folder.load(
-    folder.resolve(shipped if shipped in known else cfg.style)
-  )
-  temporal, spatial = trees.split(params, is_temporal)
-  _, style = trees.split(style, is_temporal)
-  return trees.merge(interpolate(spatial, style, cfg.style_alpha), temporal)
+  style, _, _ = folder.load(style_folder(cfg))
+
+  def kept(path: str) -> bool:
+    seen = cfg.condition.kind == "mask" and is_input(path)
+    return seen or is_temporal(path)
+
+  own, spatial = trees.split(params, kept)
+  _, style = trees.split(style, kept)
+  return trees.merge(interpolate(spatial, style, cfg.style_alpha), own)
 
 
 def cast_params(params: PyTree, cfg: UNetConfig) -> PyTree:

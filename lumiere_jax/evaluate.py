@@ -3,60 +3,92 @@
 
 Makes clips for combinations of object, background and movement that training
 saw and for held-out ones, and measures them beside real clips (the ceiling)
-and beside the same clips under other clips' captions (the floor). The real
+and beside the same clips under other clips' captions (the floor). Every other
+task is measured on parts of the real held-out clips, beside what those would
+be filled with without a model, and a style (--style) along its alpha. The real
 clips come from the data set, so --config.data.data_dir must hold it.
 """
 
 import dataclasses
 import json
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
-from lumiere_jax import cli, media
-from lumiere_jax.api import Lumiere, weights_config
-from lumiere_jax.config import Config
+from lumiere_jax import cli, media, trials
+from lumiere_jax.api import Lumiere, style_fingerprint, weights_config
+from lumiere_jax.conditioning.task import Material
+from lumiere_jax.config import Config, DataConfig
 from lumiere_jax.data import loader, world
 from lumiere_jax.errors import UserError
-from lumiere_jax.evaluation.report import (
-  MIN_CLIPS,
+from lumiere_jax.evaluation import (
+  Gallery,
   Labels,
+  Strokes,
   evaluate_rows,
   format_table,
   shuffle_labels,
+  strokes,
+  style_row,
 )
-from lumiere_jax.evaluation.retrieval import Gallery
+from lumiere_jax.evaluation.report import MIN_CLIPS
 from lumiere_jax.inference.prompt import Request
 
 Pairs = list[tuple[np.ndarray, Labels]]
 
 # Training clips whose frames are the gallery of retrieval.
 GALLERY_CLIPS = 640
+ALPHAS = (0.0, 0.25, 0.5, 0.75, 1.0)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options:
+  """What to measure, and on how much.
+
+  Attributes:
+    num_clips: clips in each row.
+    seed: of the generated clips and of the shuffled captions.
+    clips: folder that keeps the generated clips, if given.
+    tasks: a row for each; None for all that the model can do.
+    style: a row for each alpha towards it; "" for none.
+    style_data: where the stills lie that the style was trained on.
+  """
+
+  num_clips: int = MIN_CLIPS
+  seed: int = 0
+  clips: str | None = None
+  tasks: tuple[str, ...] | None = None
+  style: str = ""
+  style_data: str = ""
 
 
 def main(argv: Sequence[str]) -> None:
   """The program, given its arguments."""
   parser = cli.Parser(prog="lumiere_jax.evaluate", description=__doc__)
-  parser.add_argument("--config", required=True, help="a configs/*.py file")
-  parser.add_argument("--weights", help="other weights than the config's")
-  parser.add_argument("--text_encoder", help="its weights folder")
-  parser.add_argument(
-    "--out", default="metrics.json", help="JSON file to write"
+  add = parser.add_argument
+  add("--config", required=True, help="a configs/*.py file")
+  add("--weights", help="other weights than the config's")
+  add("--text_encoder", help="its weights folder")
+  add("--out", default="metrics.json", help="JSON file to write")
+  add("--num_clips", type=int, default=MIN_CLIPS, help="of each row")
+  add("--seed", type=int, default=0)
+  add(
+    "--tasks",
+    help="comma-separated; all that the weights can do if not given, none if "
+    "empty",
   )
-  parser.add_argument(
-    "--num_clips", type=int, default=MIN_CLIPS, help="of each row"
-  )
-  parser.add_argument("--seed", type=int, default=0)
-  parser.add_argument(
+  add("--style", default="", help="measure this style along its alpha too")
+  add("--style_data", default="", help="data_dir of the style's stills")
+  add(
     "--clips",
     help="folder that keeps the generated clips: what lies there already "
     "is not made again, so an interrupted evaluation goes on",
   )
-  parser.add_argument(
+  add(
     "--allow_small", action="store_true", help=f"fewer than {MIN_CLIPS} clips"
   )
   args, overrides = cli.parse(parser, argv)
@@ -69,31 +101,79 @@ def main(argv: Sequence[str]) -> None:
       f"--num_clips={args.num_clips} is less than {MIN_CLIPS}, too few for a "
       "figure to mean anything; --allow_small measures them all the same"
     )
-  cli.check_seed(args.seed)
+  if bool(args.style) != bool(args.style_data):
+    raise UserError("--style and --style_data go together")
+  tasks = None
+  if args.tasks is not None:
+    tasks = tuple(name for name in args.tasks.split(",") if name)
+    trials.check_tasks(tasks)
+  options = Options(
+    num_clips=args.num_clips,
+    seed=cli.check_seed(args.seed),
+    clips=args.clips,
+    tasks=tasks,
+    style=args.style,
+    style_data=args.style_data,
+  )
   # Before the hour of work, not after it.
   media.check_free(args.out)
   cli.enable_compilation_cache()
   with cli.output_folder("--out", str(Path(args.out).parent)):
-    report = evaluate(config, args.num_clips, args.seed, args.clips)
+    report = evaluate(config, options)
   with media.new_file(args.out) as temporary:
     temporary.write_text(json.dumps(report, indent=2) + "\n")
   print(format_table(report))
   print(args.out)
 
 
-def evaluate(
-  config: Config, num_clips: int, seed: int, clips_dir: str | None
-) -> dict[str, object]:
-  """The report of a model; see `evaluation.report.evaluate_rows`.
+def evaluate(config: Config, options: Options) -> dict[str, Any]:
+  """The report of a model: rows by name, and how they were measured.
 
   Args:
     config: names the weights and where the data set lies.
-    num_clips: clips in each row.
-    seed: of the generated clips and of the shuffled captions.
-    clips_dir: keeps the generated clips, if given.
+    options: what to measure.
+
+  Raises:
+    UserError: no data set, no weights for a task, no such style, or nothing
+      to measure.
   """
-  real = list(loader.read_clips(config.data, "held_out", num_clips))
+  real = list(loader.read_clips(config.data, "held_out", options.num_clips))
   model = Lumiere.from_config(config)
+  if options.style:
+    # Refused now, not after an hour.
+    model.with_style(options.style, 1.0)
+    for cfg in _styled_data(config, options).values():
+      loader.dataset_folder(cfg)
+  tasks = options.tasks
+  if tasks is None:
+    tasks = trials.possible_tasks(model.config)
+  if not tasks and not options.style:
+    raise UserError("--tasks is empty and there is no --style to measure")
+  models = {task: model.for_task(task) for task in tasks}
+  gallery = _gallery(config, real)
+  studio = Studio(config, options)
+  rows = {}
+  if "text_to_video" in tasks:
+    rows = _text_rows(model, studio, real)
+  report = evaluate_rows(rows, gallery, world.BACKGROUNDS, allow_small=True)
+  report["protocol"] |= studio.made_with(model)
+  report["protocol"]["gallery_clips"] = GALLERY_CLIPS
+  for task in (task for task in tasks if task != "text_to_video"):
+    make = studio.maker(models[task], task, task, len(real))
+    report[task] = trials.task_row(task, real, make, gallery, world.BACKGROUNDS)
+    fingerprint = models[task].info.fingerprint
+    report[task]["weights_fingerprint"] = fingerprint
+  if options.style:
+    report["style"] = {options.style: _style_rows(model, studio, real, gallery)}
+  return report
+
+
+def _gallery(config: Config, real: Sequence[loader.LabelledClip]) -> Gallery:
+  """Real training clips of every object.
+
+  Raises:
+    UserError: one that is to be found is not there.
+  """
   gallery = Gallery(
     (clip.video, clip.emoji)
     for clip in loader.read_clips(config.data, "train", GALLERY_CLIPS)
@@ -104,28 +184,152 @@ def evaluate(
       f"the gallery of {GALLERY_CLIPS} training clips shows no {missing[0]!r} "
       f"and {len(missing) - 1} other objects of the held-out split"
     )
-  made_with = {
-    "weights_fingerprint": model.info.fingerprint,
-    "data_fingerprint": loader.fingerprint(config.data),
-    "seed": seed,
-    "sampler": dataclasses.asdict(config.sampler),
-  }
-  if clips_dir:
-    _claim(Path(clips_dir), made_with)
-  seen, held_out = (
-    list(_generated(model, config, split, num_clips, seed, clips_dir))
-    for split in ("train", "held_out")
+  return gallery
+
+
+def _text_rows(
+  model: Lumiere, studio: "Studio", real: Sequence[loader.LabelledClip]
+) -> dict[str, Pairs]:
+  """Clips of captions alone, beside the real ones."""
+  config, count = studio.config, studio.options.num_clips
+  seen = _generated(
+    model, studio, "train", list(loader.read_clips(config.data, "train", count))
   )
-  rows = {
+  held_out = _generated(model, studio, "held_out", real)
+  seed = studio.options.seed
+  return {
     "seen": seen,
     "held_out": held_out,
-    "real": [(clip.video, _labels(clip)) for clip in real],
-    "shuffled": shuffle_labels(seen + held_out, seed)[:num_clips],
+    "real": [(clip.video, trials.labels(clip)) for clip in real],
+    "shuffled": shuffle_labels(seen + held_out, seed)[:count],
   }
-  report = evaluate_rows(rows, gallery, world.BACKGROUNDS, allow_small=True)
-  report["protocol"].update(made_with)
-  report["protocol"]["gallery_clips"] = GALLERY_CLIPS
-  return report
+
+
+def _generated(
+  model: Lumiere,
+  studio: "Studio",
+  split: str,
+  real: Sequence[loader.LabelledClip],
+  folder: str = "",
+) -> Pairs:
+  """A clip for the caption of each real one."""
+  make = studio.maker(model, "text_to_video", split, len(real), folder)
+  # Every clip has noise of its own, so that rows average over it.
+  return [
+    (make(i, Request(clip.caption, i), Material()), trials.labels(clip))
+    for i, clip in enumerate(real)
+  ]
+
+
+def _styled_data(config: Config, options: Options) -> dict[str, DataConfig]:
+  """The data sets of the drawings in the style, and of those without it."""
+  styled = dataclasses.replace(config.data, data_dir=options.style_data)
+  return {options.style: styled, "original": config.data}
+
+
+def _drawings(data: Mapping[str, DataConfig]) -> dict[str, dict[str, Strokes]]:
+  """How each object is drawn in each style."""
+  drawn: dict[str, dict[str, Strokes]] = {}
+  for name, cfg in data.items():
+    stills: dict[str, list[np.ndarray]] = {}
+    for clip in loader.read_clips(cfg, "train", GALLERY_CLIPS):
+      stills.setdefault(clip.emoji, []).append(clip.video[:1])
+    drawn[name] = {emoji: strokes(clips) for emoji, clips in stills.items()}
+  return drawn
+
+
+def _style_rows(
+  model: Lumiere,
+  studio: "Studio",
+  real: Sequence[loader.LabelledClip],
+  gallery: Gallery,
+) -> dict[str, Any]:
+  """A row for each alpha, and one for real clips of each style."""
+  data = _styled_data(studio.config, studio.options)
+  drawn = _drawings(data)
+  style = studio.options.style
+  clips: dict[str, Pairs] = {}
+  for alpha in ALPHAS:
+    # What has no part of the style is what text alone makes.
+    folder = f"{style}_{alpha:g}" if alpha else ""
+    styled = model.with_style(style, alpha) if alpha else model
+    row = _generated(styled, studio, "held_out", real, folder)
+    clips[f"{alpha:g}"] = row
+  for name, cfg in data.items():
+    clips[f"real {name}"] = [
+      (clip.video, trials.labels(clip))
+      for clip in loader.read_clips(cfg, "held_out", len(real))
+    ]
+  return {
+    name: style_row(row, drawn, gallery, world.BACKGROUNDS)
+    for name, row in clips.items()
+  }
+
+
+class Studio:
+  """Makes the clips, and keeps them where the options say."""
+
+  def __init__(self, config: Config, options: Options):
+    self.config, self.options = config, options
+
+  def made_with(self, model: Lumiere) -> dict[str, Any]:
+    """What the clips of a model depend on, beside caption and task."""
+    made_with = {
+      "weights_fingerprint": model.info.fingerprint,
+      "data_fingerprint": loader.fingerprint(self.config.data),
+      "seed": self.options.seed,
+      "sampler": dataclasses.asdict(self.config.sampler),
+    }
+    if model.config.style:
+      made_with["style_fingerprint"] = style_fingerprint(model.config)
+    return made_with
+
+  def maker(
+    self,
+    model: Lumiere,
+    task: str,
+    row: str,
+    count: int,
+    folder: str | None = None,
+  ) -> trials.Make:
+    """A function that makes the n-th clip of a row.
+
+    Args:
+      model: makes them.
+      task: in which.
+      row: their name.
+      count: how many there will be.
+      folder: of the row, in that of all; named like the row if not given.
+
+    Raises:
+      UserError: other clips lie where they are to be kept.
+    """
+    kept = None
+    if self.options.clips:
+      kept = Path(self.options.clips) / (row if folder is None else folder)
+      _claim(kept, self.made_with(model))
+    bar = tqdm(total=count, desc=folder or row, file=sys.stderr)
+
+    def make(index: int, request: Request, material: Material) -> np.ndarray:
+      path = kept and kept / f"{row}-{index:05d}.npy"
+      if path and path.is_file():
+        clip = np.load(path)
+      else:
+        clip = model.run(
+          [request],
+          seed=self.options.seed,
+          task=task,
+          material=material,
+          sampler=self.config.sampler,
+        )[0]
+        if path:
+          media.save_npy(path, clip)
+      bar.update()
+      if index + 1 == count:
+        bar.close()
+      return clip
+
+    return make
 
 
 def _claim(clips_dir: Path, made_with: Mapping[str, Any]) -> None:
@@ -135,9 +339,10 @@ def _claim(clips_dir: Path, made_with: Mapping[str, Any]) -> None:
     UserError: those that lie there are made with something else.
   """
   note = clips_dir / "made_with.json"
+  text = json.dumps(made_with, indent=2)
   if note.is_file():
     saved = json.loads(note.read_text())
-    for name, value in made_with.items():
+    for name, value in json.loads(text).items():  # Tuples as lists.
       if saved.get(name) != value:
         raise UserError(
           f"the clips in --clips={clips_dir} are made with "
@@ -145,35 +350,7 @@ def _claim(clips_dir: Path, made_with: Mapping[str, Any]) -> None:
         )
     return
   with media.new_file(note) as temporary:
-    temporary.write_text(json.dumps(made_with, indent=2) + "\n")
-
-
-def _labels(clip: loader.LabelledClip) -> Labels:
-  return Labels(clip.emoji, clip.background, clip.movement)
-
-
-def _generated(
-  model: Lumiere,
-  config: Config,
-  split: str,
-  num_clips: int,
-  seed: int,
-  clips_dir: str | None,
-) -> Iterator[tuple[np.ndarray, Labels]]:
-  """A clip for each of the first captions of a split."""
-  wanted = loader.read_clips(config.data, split, num_clips)
-  bar = tqdm(wanted, total=num_clips, desc=split, file=sys.stderr)
-  for i, real in enumerate(bar):
-    # Every clip has noise of its own, so that rows average over it.
-    request = Request(real.caption, i)
-    path = clips_dir and Path(clips_dir) / f"{split}-{i:05d}.npy"
-    if path and path.is_file():
-      clip = np.load(path)
-    else:
-      clip = model.run([request], seed=seed)[0]
-      if path:
-        media.save_npy(path, clip)
-    yield clip, _labels(real)
+    temporary.write_text(text + "\n")
 
 
 if __name__ == "__main__":

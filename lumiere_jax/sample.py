@@ -22,10 +22,10 @@ import numpy as np
 from tqdm import tqdm
 
 from lumiere_jax import cli, media
-from lumiere_jax.api import Lumiere, task_config
+from lumiere_jax.api import Lumiere, style_fingerprint, weights_config
 from lumiere_jax.conditioning.mask import Size
 from lumiere_jax.conditioning.seam import seam_report
-from lumiere_jax.conditioning.task import TASKS, Material, prepare
+from lumiere_jax.conditioning.task import STRENGTH, TASKS, Material, prepare
 from lumiere_jax.config import Config, to_dict
 from lumiere_jax.errors import UserError, nearest
 from lumiere_jax.inference.material import (
@@ -45,7 +45,6 @@ from lumiere_jax.inference.prompt import (
 # Small clips are enlarged in the MP4 only: players blur what they enlarge.
 _MP4_SIZE_PX = 256
 _ALPHAS = (0.0, 0.25, 0.5, 0.75, 1.0)  # Of --style_sweep.
-_STRENGTH = 0.6  # Of --task=video_to_video, where none is given.
 _SOURCES = tuple(f.name for f in dataclasses.fields(Sources))
 _PACKAGES = ("jax", "jaxlib", "flax", "numpy", "av", "lumiere_jax")
 
@@ -63,6 +62,7 @@ class Plan:
   sources: Sources
   style_sweep: bool = False
   fingerprint: str | None = None
+  style_fingerprint: str | None = None
   file_hashes: dict[str, str] | None = None
 
 
@@ -82,11 +82,16 @@ def _run(plan: Plan, material: Material, out: Path, start: float) -> None:
   cli.enable_compilation_cache()
   style = "" if plan.style_sweep else plan.config.style
   model = Lumiere.from_config(dataclasses.replace(plan.config, style=style))
-  if plan.fingerprint not in (None, model.info.fingerprint):
-    raise UserError(
-      f"the clip was made with weights {plan.fingerprint[:12]}..., but "
-      f"{plan.config.weights!r} holds {model.info.fingerprint[:12]}..."
-    )
+  config = plan.config
+  for kind, name, made_with, found in (
+    ("weights", config.weights, plan.fingerprint, model.info.fingerprint),
+    ("style", config.style, plan.style_fingerprint, style_fingerprint(config)),
+  ):
+    if made_with not in (None, found):
+      raise UserError(
+        f"the clip was made with {kind} {made_with[:12]}..., but {name!r} "
+        f"holds {found[:12]}..."
+      )
   loaded = time.perf_counter()
   print(
     f"{plan.config.name}: {model.info.num_params:,} parameters; compiling",
@@ -142,12 +147,11 @@ def _plan(args: argparse.Namespace, overrides: dict[str, str]) -> Plan:
     raise UserError(f"unknown --task={task!r}{nearest(task, TASKS)}")
   sources = Sources(**{k: getattr(args, k) for k in _SOURCES})
   if TASKS[task].from_clip and sources.strength is None:
-    sources = dataclasses.replace(sources, strength=_STRENGTH)
+    sources = dataclasses.replace(sources, strength=STRENGTH)
   check_sources(task, sources)
   if args.style_sweep and not args.style:
     raise UserError("--style_sweep needs --style")
   file = cli.read_config(args.config) if args.config else {}
-  values = task_config(args.weights or file.get("weights", ""), file, task)
   flags = cli.as_overrides(
     {
       "sampler.guidance": args.guidance,
@@ -159,8 +163,9 @@ def _plan(args: argparse.Namespace, overrides: dict[str, str]) -> Plan:
     }
   )
   num_samples = 1 if args.num_samples is None else args.num_samples
+  name = args.weights or file.get("weights", "")
   return Plan(
-    config=cli.resolve(values, flags | overrides),
+    config=_config(name, file, flags | overrides, task),
     requests=requests(prompts, num_samples),
     task=task,
     seed=cli.check_seed(args.seed or 0),
@@ -169,6 +174,24 @@ def _plan(args: argparse.Namespace, overrides: dict[str, str]) -> Plan:
     sources=sources,
     style_sweep=args.style_sweep,
   )
+
+
+def _config(
+  name: str,
+  file: Mapping[str, Any],
+  overrides: Mapping[str, str],
+  task: str,
+) -> Config:
+  """The configuration of the weights that do the task: named or conditional."""
+  config = cli.resolve(weights_config(name, file), overrides)
+  if not TASKS[task].masked or config.condition.kind == "mask":
+    return config
+  if not config.conditional:
+    raise UserError(
+      f"task {task!r} needs weights that see what is given, which {name!r} "
+      "has not; give --weights=DIR of such, or --config.conditional=DIR"
+    )
+  return cli.resolve(weights_config(config.conditional, file), overrides)
 
 
 def _replay(args: argparse.Namespace, overrides: dict[str, str]) -> Plan:
@@ -197,6 +220,7 @@ def _replay(args: argparse.Namespace, overrides: dict[str, str]) -> Plan:
       sources=Sources(**saved.get("sources", {})),
       style_sweep=saved.get("style_sweep", False),
       fingerprint=saved["weights_fingerprint"],
+      style_fingerprint=saved.get("style_fingerprint"),
       file_hashes=saved.get("file_hashes"),
     )
   except UserError:
@@ -326,6 +350,7 @@ def _sidecar(
     "file_hashes": plan.file_hashes,
     "config": to_dict(plan.config),
     "weights_fingerprint": model.info.fingerprint,
+    "style_fingerprint": style_fingerprint(plan.config),
     "timings": timings,
     "versions": {name: _version(name) for name in _PACKAGES},
     "python": platform.python_version(),

@@ -28,7 +28,7 @@ LAYERS = {
   ),
   "wholes": ("models", "conditioning", "data", "evaluation"),
   "doers": ("training", "inference"),
-  "composition": ("build", "initial", "parity", "api", "cli"),
+  "composition": ("build", "initial", "parity", "api", "trials", "cli"),
   "entry": (
     "",  # the package itself, which offers `Lumiere`
     "train",
@@ -115,6 +115,10 @@ ORDER = {
     "flicker",
     "retrieval",
     "report",
+    "continuation",
+    "layout",
+    "strokes",
+    "table",
   ),
   "inference": ("prompt", "material", "generate"),
   "training": ("state", "optimizer", "log", "step", "loop"),

@@ -255,7 +255,7 @@ def test_dry_run_looks_at_the_weights_it_is_to_begin_from(weights):
 
 
 def test_kept_clips_are_of_one_model_only(tmp_path):
-  made = {"seed": 0, "weights_fingerprint": "abc"}
+  made = {"seed": 0, "sampler": {"guidance_interval": (0.4, 1.0)}}
   evaluate._claim(tmp_path / "clips", made)
   evaluate._claim(tmp_path / "clips", made)
   with pytest.raises(UserError, match="made with seed=0, not 1"):

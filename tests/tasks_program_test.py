@@ -6,10 +6,11 @@ import json
 import numpy as np
 import pytest
 
-from lumiere_jax import Lumiere, media, sample
+from lumiere_jax import Lumiere, cli, media, sample, trees
 from lumiere_jax.conditioning.task import TASKS, Material
 from lumiere_jax.config import from_dict, to_dict
 from lumiere_jax.errors import UserError
+from lumiere_jax.models.stunet import is_input, is_temporal
 from lumiere_jax.models.widen import widen_input
 from lumiere_jax.weights import folder
 from tests.models import nets
@@ -204,6 +205,21 @@ def test_weights_that_see_nothing_say_so(weights, tmp_path):
     model.generate(["a"], task="extend")
 
 
+def test_conditional_weights_are_those_named_for_the_weights(weights, options):
+  flags = [f"--weights={weights}", "--prompt=a", "--task=image_to_video"]
+  flags += options("image_to_video")
+
+  def chosen(*more):
+    parsed = cli.parse(sample._parser(), [*flags, *more])
+    return sample._plan(*parsed).config.weights
+
+  assert chosen() == str(weights.parent / "cond")
+  # What the demo's config names is for the demo's weights.
+  assert chosen("--config=configs/demo.py") == str(weights.parent / "cond")
+  with pytest.raises(UserError, match="no weights in 'nowhere'"):
+    chosen("--config.conditional=nowhere")
+
+
 def test_styles_draw_clips_towards_them(run, loaded, weights, tmp_path):
   style = nets.randomised(loaded.config.model, seed=9)
   folder.save(tmp_path / "s", style, to_dict(loaded.config), "licence")
@@ -217,6 +233,28 @@ def test_styles_draw_clips_towards_them(run, loaded, weights, tmp_path):
   assert np.abs(drawn.astype(int) - plain).mean() > 1
   with pytest.raises(UserError, match="--style_sweep needs --style"):
     run("text_to_video", tmp_path / "b", "--style_sweep")
+
+
+def test_a_style_draws_what_is_not_given_too(loaded, tmp_path):
+  style = nets.randomised(loaded.config.model, seed=9)
+  folder.save(tmp_path / "s", style, to_dict(loaded.config), "licence")
+  image = np.random.default_rng(1).integers(0, 256, (8, 8, 3), np.uint8)
+
+  def make(model):
+    options = {"task": "image_to_video", "material": Material(image=image)}
+    return model.generate(["a cat"], **options)[0]
+
+  plain = make(loaded)
+  for alpha in (0.0, 1.0):
+    styled = loaded.with_style(str(tmp_path / "s"), alpha)
+    clip = make(styled)
+    np.testing.assert_array_equal(clip[0], image)
+    assert np.array_equal(clip, plain) == (alpha == 0)
+  params = styled.for_task("image_to_video")._params
+  for path, leaf in trees.flatten(params).items():
+    own = is_temporal(path) or is_input(path)
+    source = loaded._conditional._params if own else style
+    np.testing.assert_array_equal(leaf, trees.flatten(source)[path], path)
 
 
 def test_the_library_does_every_task_with_one_program(loaded):

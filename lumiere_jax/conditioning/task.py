@@ -16,6 +16,9 @@ from lumiere_jax.conditioning import mask as masks
 from lumiere_jax.errors import UserError, nearest
 from lumiere_jax.shapes import UInt8, VideoU8
 
+# Of SDEdit, where none is given.
+STRENGTH = 0.6
+
 
 @dataclass(frozen=True, kw_only=True)
 class Material:

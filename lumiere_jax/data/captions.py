@@ -99,6 +99,12 @@ def draw_caption(
   )
 
 
+def plain_caption(name: str, background: str, movement: str) -> str:
+  """What `draw_caption` draws first of everything."""
+  moving = MOVEMENT_WORDS[movement][0][0]
+  return _fill(TEMPLATES[0][0], name, background, moving)
+
+
 def _fill(template: str, name: str, background: str, moving: str) -> str:
   text = template.format(
     object=name,

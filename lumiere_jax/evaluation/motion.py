@@ -129,7 +129,8 @@ def turn_correlation(
   t = len(picture)
   frequencies = np.arange(spectrum.shape[2])
   total = np.zeros(len(_SPEEDS))
-  for lag in _LAGS:
+  lags = [lag for lag in _LAGS if lag < t]
+  for lag in lags:
     cross = np.einsum(
       "trfc,trfc->f", np.conj(spectrum[:-lag]), spectrum[lag:]
     ) / (t - lag)
@@ -137,7 +138,7 @@ def turn_correlation(
     angles = 2 * np.pi * _SPEEDS * lag / t
     turned = np.exp(1j * np.outer(angles, frequencies))
     total += (turned @ cross).real / _ANGLES
-  return total / len(_LAGS)
+  return total / len(lags)
 
 
 def _polar_pictures(

@@ -201,21 +201,3 @@ def _protocol(gallery: Gallery, palette: Palette) -> dict[str, Any]:
     "interval_95": "Wilson",
     "min_clips": MIN_CLIPS,
   }
-
-
-def format_table(report: Mapping[str, Any]) -> str:
-  """A Markdown table of the rows, accuracies in percent."""
-  columns = (*ACCURACIES, "flicker", "frame_difference", "n")
-  lines = ["| row | " + " | ".join(columns) + " |"]
-  lines.append("|---" * (len(columns) + 1) + "|")
-  for name in (r for r in ROWS if r in report):
-    row = report[name]
-    cells = []
-    for accuracy in ACCURACIES:
-      low, high = row["interval_95"][accuracy]
-      cells.append(
-        f"{100 * row[accuracy]:.1f} ({100 * low:.0f} to {100 * high:.0f})"
-      )
-    cells += [f"{row['flicker']:.2f}", f"{row['frame_difference']:.2f}"]
-    lines.append(f"| {name} | " + " | ".join([*cells, str(row["n"])]) + " |")
-  return "\n".join(lines)

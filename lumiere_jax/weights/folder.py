@@ -153,6 +153,15 @@ def open_leaves(folder: Path | str) -> Iterator[Mapping[str, Any]]:
       yield tensors
 
 
+def base_name(name: str) -> str:
+  """The weights to which those of a folder or shipped name are a difference.
+
+  Their own name if they are not, or are not there.
+  """
+  path = shipped().get(name, Path(name)) / _DELTA
+  return str(read_json(path).get("base")) if path.is_file() else name
+
+
 def _base_of(folder: Path) -> dict[str, Any]:
   """The leaves of the weights that those in a folder are told by.
 

@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A report as Markdown tables."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from lumiere_jax.evaluation.report import ACCURACIES
+
+Row = Mapping[str, Any]
+Cells = Mapping[str, Callable[[Row], str]]
+
+
+def format_table(report: Row) -> str:
+  """Markdown tables of all rows, accuracies in percent.
+
+  One of what every row has, and one of each kind of row for what only those
+  have; what a report lacks is left out.
+  """
+  rows = {k: v for k, v in report.items() if k not in ("protocol", "style")}
+  tables = [_table(rows, _ALL)]
+  for field, cells in (("psnr_db", _GIVEN), ("layout_iou", _EDIT)):
+    some = {name: row for name, row in rows.items() if field in row}
+    tables += [_table(some, cells)] if some else []
+  for style, alphas in report.get("style", {}).items():
+    named = {f"{style} {alpha}": row for alpha, row in alphas.items()}
+    tables += [_table(named, _ALL), _table(named, _style_cells(alphas))]
+  return "\n\n".join(tables)
+
+
+def _table(rows: Mapping[str, Row], cells: Cells) -> str:
+  lines = [
+    "| row | " + " | ".join(cells) + " |",
+    "|---" * (len(cells) + 1) + "|",
+  ]
+  for name, row in rows.items():
+    values = " | ".join(cell(row) for cell in cells.values())
+    lines.append(f"| {name} | {values} |")
+  return "\n".join(lines)
+
+
+def _accuracy(name: str) -> Callable[[Row], str]:
+  def cell(row: Row) -> str:
+    low, high = row["interval_95"][name]
+    return f"{100 * row[name]:.1f} ({100 * low:.0f} to {100 * high:.0f})"
+
+  return cell
+
+
+def _percent(name: str) -> Callable[[Row], str]:
+  return lambda row: f"{100 * row[name]:.0f}"
+
+
+def _number(value: float | None, digits: int = 1) -> str:
+  return "-" if value is None else f"{value:.{digits}f}"
+
+
+def _of(field: str, name: str, digits: int = 1) -> Callable[[Row], str]:
+  return lambda row: _number(row[field].get(name), digits)
+
+
+_ALL: Cells = {
+  **{name: _accuracy(name) for name in ACCURACIES},
+  "flicker": lambda row: _number(row["flicker"], 2),
+  "frame_difference": lambda row: _number(row["frame_difference"], 2),
+  "n": lambda row: str(row["n"]),
+}
+
+_GIVEN: Cells = {
+  "given_exact": _percent("given_exact"),
+  "R@1 along": lambda row: ", ".join(
+    f"{100 * share:.0f}" for share in row["object_r1_along"]
+  ),
+  "PSNR made": _of("psnr_db", "made"),
+  "PSNR fill": _of("psnr_db", "fill"),
+  "closer_than_fill": _percent("closer_than_fill"),
+  **{
+    f"motion {name}": _of("motion", name)
+    for name in ("made", "fill", "real", "given")
+  },
+  "movement fill": lambda row: f"{100 * row['fill']['movement_accuracy']:.0f}",
+}
+
+_EDIT: Cells = {
+  "layout_iou": lambda row: _number(row["layout_iou"], 2),
+  "layout_iou_other": lambda row: _number(row["layout_iou_other"], 2),
+  "source_object_r1": _percent("source_object_r1"),
+}
+
+
+def _style_cells(alphas: Mapping[str, Row]) -> Cells:
+  names = next(iter(alphas.values()))["color_distance"]
+  return {
+    f"{field} to {name}": _of(f"{field}_distance", name, 2)
+    for field in ("color", "edge")
+    for name in names
+  }
