@@ -128,7 +128,11 @@ def _parser() -> argparse.ArgumentParser:
   add("--style", help="shipped style, or weights folder, to draw towards")
   add("--style_alpha", type=float, help="how far, 0 to 1")
   add("--style_sweep", action="store_true", help="several alphas side by side")
-  add("--fit", help="crop, pad or stretch what is of another shape")
+  add(
+    "--fit",
+    help="crop, pad or stretch what is of another shape; with "
+    "outpaint, pad makes what is missing",
+  )
   add("--out", default="out", help="folder to write to")
   add("--seed", type=int, help="0 if not given")
   add("--num_samples", type=int, help="of each prompt")
@@ -239,7 +243,7 @@ def _material(plan: Plan) -> Material:
   """Reads and checks the material, before anything slow is done."""
   cfg = plan.config.data
   size = Size(cfg.num_frames, cfg.size_px, cfg.size_px)
-  material, notes = read_material(plan.sources, size, cfg.fps)
+  material, notes = read_material(plan.task, plan.sources, size, cfg.fps)
   hashes = file_hashes(plan.sources)
   if plan.file_hashes is not None and hashes != plan.file_hashes:
     changed = next(k for k in hashes if hashes[k] != plan.file_hashes.get(k))

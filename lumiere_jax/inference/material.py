@@ -56,16 +56,23 @@ def check_sources(task: str, sources: Sources) -> None:
     raise UserError("--mask and --keep say the same: give one of them")
   if present & {"mask", "keep"}:
     present = present - {"mask", "keep"} | {"region"}
+  if makes_bars(task, sources):
+    present |= {"region"}
   check_material(task, present - {"fit"})
   fit = sources.fit
   if fit is not None and fit not in media.FITS:
     raise UserError(f"unknown --fit={fit!r}; choices: {', '.join(media.FITS)}")
 
 
+def makes_bars(task: str, sources: Sources) -> bool:
+  """Whether what `fit="pad"` adds to the video is what is to be made."""
+  return task == "outpaint" and sources.fit == "pad" and not sources.mask
+
+
 def read_material(
-  sources: Sources, size: Size, fps: float | int
+  task: str, sources: Sources, size: Size, fps: float | int
 ) -> tuple[Material, list[str]]:
-  """Reads all sources to the size and frame rate of the clip.
+  """Reads all sources of a task to the size and frame rate of the clip.
 
   Returns:
     The material, and a line for each liberty that was taken with it.
@@ -96,9 +103,13 @@ def read_material(
       f"--frames_given={wanted}, but {sources.video} has only {covered} frames "
       f"at {fps:g} fps"
     )
-  if (spec := sources.mask or sources.keep) is not None:
+  spec = sources.mask or sources.keep
+  if spec is None and makes_bars(task, sources):
+    # All of the video is kept, and nothing beside it.
+    spec = f"{_BOX}0,0,{source.w},{source.h}"
+  if spec is not None:
     region = _read_region(spec, source, size, fps, covered, fit)
-    if sources.keep is not None:
+    if sources.mask is None:
       region = 1.0 - region
   return Material(
     image=image,

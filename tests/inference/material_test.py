@@ -36,8 +36,8 @@ def files(tmp_path):
   return paths
 
 
-def read(**sources):
-  return read_material(Sources(**sources), SIZE, FPS)
+def read(task="inpaint", **sources):
+  return read_material(task, Sources(**sources), SIZE, FPS)
 
 
 def test_image_and_video_come_at_the_clips_size(files):
@@ -131,3 +131,21 @@ def test_files_are_told_apart_by_their_content(files):
   assert set(before) == {"image"}
   Image.new("RGB", (2, 2)).save(files["a.png"])
   assert file_hashes(sources) != before
+
+
+def test_bars_around_a_video_are_what_outpainting_makes(tmp_path):
+  wide = tmp_path / "wide.mp4"
+  media.write_mp4(wide, np.full((8, 32, 64, 3), 200, np.uint8), FPS)
+  check_sources("outpaint", Sources(video=str(wide), fit="pad"))
+  material, _ = read("outpaint", video=str(wide), fit="pad")
+  region = material.region[0, ..., 0]
+  rows = np.repeat([1, 0, 0, 1], 4)[:, None]
+  np.testing.assert_array_equal(region, np.broadcast_to(rows, (16, 16)))
+  assert material.video[:, 4:12].min() > 180
+  assert material.video[:, :4].max() == 0
+  # A part that is kept is asked for, and the rest of the video is not.
+  part, _ = read("outpaint", video=str(wide), fit="pad", keep="box:0,0,32,32")
+  assert part.region.mean() == 1 - 1 / 4
+  for task in ("inpaint", "outpaint"):
+    with pytest.raises(UserError, match="needs --mask"):
+      check_sources(task, Sources(video=str(wide)))
