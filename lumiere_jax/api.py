@@ -13,10 +13,8 @@ from lumiere_jax import build, media, trees
 from lumiere_jax.conditioning.mask import Size
 from lumiere_jax.conditioning.task import (
   TASKS,
-  Given,
   Material,
   find_task,
-  nothing_given,
   prepare,
 )
 from lumiere_jax.config import Config, SamplerConfig, from_dict, overlay
@@ -158,7 +156,7 @@ class Lumiere:
       negative,
       keys,
       on_step,
-      given=self._given(task, given, len(batch)),
+      given=build.given_batch(self.config, task, given, len(batch)),
       start=start,
     )
     pixels = media.to_uint8(x)
@@ -175,7 +173,7 @@ class Lumiere:
     """Compiles what `run` needs for batches of this size."""
     text, negative = self._texts([Request("", 0)] * batch_size, "")
     generator = self.generator(task, sampler)
-    given = self._given(task, None, batch_size)
+    given = build.given_batch(self.config, task, None, batch_size)
     generator.compile(self._task_params(task), text, negative, given)
 
   def for_task(self, task: str) -> "Lumiere":
@@ -203,18 +201,7 @@ class Lumiere:
   @property
   def clip_size(self) -> Size:
     """Frames, height and width of its clips."""
-    data = self.config.data
-    return Size(data.num_frames, data.size_px, data.size_px)
-
-  def _given(self, task: str, given: Given | None, count: int) -> Given | None:
-    """What the network is told is given, for each of a batch."""
-    if self.config.condition.kind != "mask":
-      return None
-    size = self.clip_size
-    given = given or nothing_given(size)
-    if not TASKS[task].clip:
-      given = Given(*(x[0] for x in given))
-    return Given(*(_repeat(x, count) for x in given))
+    return build.clip_size(self.config)
 
   def generator(
     self, task: str, sampler: SamplerConfig | None = None

@@ -15,9 +15,14 @@ import numpy as np
 
 from lumiere_jax import media, trees
 from lumiere_jax.conditioning.low_res import training_condition
-from lumiere_jax.conditioning.mask import draw_masks
+from lumiere_jax.conditioning.mask import Size, draw_masks
 from lumiere_jax.conditioning.style import interpolate
-from lumiere_jax.conditioning.task import TASKS, find_task
+from lumiere_jax.conditioning.task import (
+  TASKS,
+  Given,
+  find_task,
+  nothing_given,
+)
 from lumiere_jax.config import (
   Config,
   SamplerConfig,
@@ -267,6 +272,30 @@ def generator(
     return network.apply({"params": params}, x, t, text, mask)
 
   return Generator(apply, shape, cfg.diffusion, sampler or cfg.sampler)
+
+
+def clip_size(cfg: Config) -> Size:
+  """Frames, height and width of the clips of a model."""
+  return Size(cfg.data.num_frames, cfg.data.size_px, cfg.data.size_px)
+
+
+def given_batch(
+  cfg: Config, task: str, given: Given | None, count: int
+) -> Given | None:
+  """What a network is told is given, for each of `count` samples.
+
+  Args:
+    cfg: of the model; one that is told of nothing gets None.
+    task: one of `conditioning.task.TASKS`.
+    given: the same for all; None is nothing.
+    count: size of the batch.
+  """
+  if cfg.condition.kind != "mask":
+    return None
+  given = given or nothing_given(clip_size(cfg))
+  if not TASKS[task].clip:
+    given = Given(*(x[0] for x in given))
+  return Given(*(np.broadcast_to(x, (count, *x.shape)) for x in given))
 
 
 class TextBatches:

@@ -137,7 +137,9 @@ def fit(cfg: Config, workdir: Path, *, allow_changes: bool = False) -> None:
     allow_changes=allow_changes,
   )
   state = checkpointer.restore(state, {"data": batches, "log": logger})
-  hooks = (sample_hook(cfg, encoder, workdir),)
+  hooks = ()
+  if cfg.train.sample_every:
+    hooks = (sample_hook(cfg, encoder, workdir),)
   state = train(state, step, batches, checkpointer, logger, cfg.train, hooks)
   checkpointer.close()
   write_weights(cfg, full_ema(state), workdir, licence)
@@ -152,12 +154,15 @@ def sample_hook(cfg: Config, encoder: Encoder, workdir: Path) -> Hook:
   # Now, so that a prompt that cannot be encoded ends no run half way.
   texts = {p: Text(*encoder.encode([p])) for p in cfg.train.sample_prompts}
   negative = Text(*encoder.empty)
+  given = build.given_batch(cfg, task, None, 1)
 
   def write(state: TrainState, step: int) -> None:
     params, clips = full_ema(state), {}
     for i, (prompt, text) in enumerate(texts.items()):
       keys = sample_keys(cfg.train.seed, [i])
-      pixels = media.to_uint8(generator(params, text, negative, keys)[0])
+      pixels = media.to_uint8(
+        generator(params, text, negative, keys, given=given)[0]
+      )
       clips[prompt] = pixels if pixels.ndim == 4 else pixels[None]
     columns, scale = (1, 8) if cfg.train.stage == "image" else (10, 2)
     sheet = media.contact_sheet_many(clips, columns=columns, scale=scale)

@@ -34,7 +34,7 @@ from lumiere_jax.inference.prompt import Request
 # Makes the n-th clip of a task, or finds it where it was kept.
 Make = Callable[[int, Request, Material], np.ndarray]
 
-FRAMES_GIVEN = 16
+_FIRST = 0.2  # of a clip that is extended: 16 frames of 80
 _HOLE, _KEPT = 0.5, 0.6  # sides of boxes, as shares of the frame's
 _MARGIN = 0.125  # around a sprite that is to move, likewise
 
@@ -47,7 +47,7 @@ PROTOCOL: Mapping[str, str] = {
   "them slide through the clip",
   "cinemagraph": "given is the first frame, and of the others all but the "
   f"sprite's box in it with {_MARGIN:.1%} of the frame around it",
-  "extend": f"given are the first {FRAMES_GIVEN} frames",
+  "extend": f"given is the first {_FIRST:.0%} of the frames",
   "video_to_video": f"strength {STRENGTH}; the caption names another object",
 }
 
@@ -116,7 +116,7 @@ def material(task: str, video: np.ndarray, index: int) -> Material:
     return Material(video=video, region=1 - kept)
   if task == "cinemagraph":
     return Material(image=video[0], region=_around_sprite(video))
-  return Material(video=video, frames_given=FRAMES_GIVEN)
+  return Material(video=video, frames_given=max(1, round(_FIRST * size.t)))
 
 
 def _continuation(

@@ -14,7 +14,7 @@ import time
 import numpy as np
 import pytest
 
-from lumiere_jax import trees
+from lumiere_jax import trees, trials
 from lumiere_jax.models.stunet import is_temporal
 from lumiere_jax.weights import folder
 
@@ -108,6 +108,19 @@ def video_weights(where, image_weights):
   return where / "t2v" / "weights"
 
 
+@pytest.fixture(scope="module")
+def cond_weights(where, video_weights):
+  run(
+    "train",
+    *train("cond", where, "cond", 4, *VIDEO),
+    f"--init_from={video_weights}",
+    "--config.train.sample_every=4",
+    "--config.train.sample_prompts=('a frog spinning',)",
+  )
+  assert (where / "cond" / "samples" / "step_0000004_0.webp").is_file()
+  return where / "cond" / "weights"
+
+
 def test_stopped_and_resumed_is_as_if_never_stopped(where, image_weights):
   """SIGTERM in the middle; the same command again ends with equal weights."""
   command = train("t2i", where, "stopped", 12, "--config.train.batch_size=8")
@@ -164,12 +177,13 @@ def test_samples_replay_bit_for_bit_in_another_process(video_weights, where):
   np.testing.assert_array_equal(first, again)
 
 
-def test_evaluation_report(video_weights, where):
+def test_evaluation_report(video_weights, cond_weights, where):
   out = where / "metrics.json"
   run(
     "evaluate",
     "--config=configs/demo.py",
     f"--weights={video_weights}",
+    f"--config.conditional={cond_weights}",
     f"--config.data.data_dir={where / 'data'}",
     "--config.sampler.steps=2",
     "--num_clips=3",
@@ -190,6 +204,10 @@ def test_evaluation_report(video_weights, where):
       assert field in report[row]
   assert report["real"]["background_accuracy"] == 1.0
   assert len(list((where / "clips").glob("*.npy"))) == 6
+  for task in trials.PROTOCOL:
+    assert report[task]["n"] == 3
+    assert report[task].get("given_exact", 1) == 1
+    assert len(list((where / "clips" / task).glob("*.npy"))) == 3
 
 
 def test_other_data_or_model_is_refused_on_resume(where, image_weights):

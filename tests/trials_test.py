@@ -115,7 +115,7 @@ def test_material_is_what_the_task_takes(task, index):
     "inpaint": (0.7, 0.8),
     "outpaint": (0.3, 0.42),
     "cinemagraph": (0.05, 0.9),
-    "extend": (16 / FRAMES,) * 2,
+    "extend": (5 / FRAMES,) * 2,
   }[task]
   assert least - 1e-6 <= share <= most + 1e-6
 
