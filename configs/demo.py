@@ -16,6 +16,7 @@ def get_config() -> ml_collections.ConfigDict:
     dict(
       name="demo",
       weights="demo",
+      conditional="demo_cond",
       sampler=dict(
         name="dpmpp_2m",
         steps=12,

@@ -77,6 +77,8 @@ def make(example: Example) -> None:
   shutil.rmtree(scratch, ignore_errors=True)
   command = [sys.executable, "-m", "lumiere_jax.sample", *example.arguments]
   subprocess.run([*command, f"--out={scratch}"], cwd=ROOT, check=True)
+  for clip in scratch.glob("*.webp"):
+    clip.unlink()  # The MP4 is the same larger; what is here is kept in git.
   folder = GALLERY / example.name
   shutil.rmtree(folder, ignore_errors=True)
   scratch.rename(folder)
@@ -153,6 +155,7 @@ const show = () => {
 for (const m of media) {
   m.addEventListener("timeupdate", show);
   m.addEventListener("load", show);
+  if (m.tagName === "VIDEO") m.play();  // Off the screen too.
 }
 show();
 </script>

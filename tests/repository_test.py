@@ -227,18 +227,32 @@ def test_every_module_that_runs_has_a_main():
       assert "main" in functions, _name(path)
 
 
-def test_shipped_weights_fit_what_the_demo_config_says():
+# Of the files of each, in 10^6 bytes.
+SIZES = {"demo": 24, "demo_cond": 10, "demo_twemoji": 3, "demo_mono": 3}
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_shipped_weights_fit_what_the_demo_config_says(name):
   """A change of the network needs new weights, or this is red."""
-  path = folder.resolve("demo")
+  assert set(folder.shipped()) == set(SIZES)
+  path = folder.resolve(name)
   params, saved, info = folder.load(path)
   config = from_dict(saved)
   assert trees.diff(build.abstract_params(config.model), params) == ""
   assert trees.fingerprint(params) == info.fingerprint
   files = [p for p in path.iterdir() if p.suffix == ".safetensors"]
-  assert 0 < sum(p.stat().st_size for p in files) <= 24 * 10**6
-  # The library samples as the command line does.
+  assert 0 < sum(p.stat().st_size for p in files) <= SIZES[name] * 10**6
+  assert (path / "LICENSE").stat().st_size > 500
+  text = (path / "config.json").read_text(encoding="utf-8")
+  assert not re.search(r'"(?:[~.]*/|\w:)', text)  # No path of a machine.
+
+
+def test_the_library_samples_as_the_command_line_does():
+  config = from_dict(folder.load_config(folder.resolve("demo")))
   file = cli.read_config(str(ROOT / "configs" / "demo.py"))
-  assert from_dict(weights_config("demo", file)).sampler == config.sampler
+  merged = from_dict(weights_config("demo", file))
+  assert merged.sampler == config.sampler
+  assert merged.conditional == config.conditional == "demo_cond"
 
 
 def test_evaluation_and_data_speak_of_the_same_movements():

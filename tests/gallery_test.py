@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: Apache-2.0
+"""docs/applications.md, its pictures, and the page that plays its clips."""
+
+import html
+import importlib.util
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from lumiere_jax import cli, sample
+from lumiere_jax.conditioning.task import TASKS
+
+ROOT = Path(__file__).resolve().parent.parent
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+
+
+def _script():
+  path = ROOT / "docs" / "gallery.py"
+  spec = importlib.util.spec_from_file_location("gallery_script", path)
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  return module
+
+
+gallery = _script()
+EXAMPLES = gallery.examples()
+PAGE = ROOT / "gallery" / "index.html"
+
+
+def test_every_task_that_makes_clips_of_more_than_text_has_an_example():
+  shown = {e.flags.get("task") for e in EXAMPLES}
+  wanted = {name for name, task in TASKS.items() if task.needs}
+  assert shown == wanted | {None}  # None: text to video, in other styles.
+  assert sum("style_sweep" in e.flags for e in EXAMPLES) >= 2
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda e: e.name)
+def test_the_program_takes_the_command(example, monkeypatch):
+  monkeypatch.chdir(ROOT)
+  plan = sample._plan(*cli.parse(sample._parser(), example.arguments))
+  sample._material(plan)
+  assert plan.task == example.flags.get("task", "text_to_video")
+
+
+def test_every_picture_and_link_of_the_document_is_there():
+  document = ROOT / "docs" / "applications.md"
+  links = re.findall(r"\]\(([^)#]+)\)", document.read_text(encoding="utf-8"))
+  assert len(links) > len(EXAMPLES)
+  for link in links:
+    assert (document.parent / link).is_file(), link
+
+
+def test_the_page_shows_the_commands_and_what_they_wrote():
+  page = PAGE.read_text(encoding="utf-8")
+  commands = re.findall(r"<pre>(.*?)</pre>", page, re.DOTALL)
+  assert list(map(html.unescape, commands)) == [e.command for e in EXAMPLES]
+  assert gallery.render(EXAMPLES) == page
+  sources = re.findall(r'src="([^"]+)"', page)
+  assert len(sources) >= 2 * len(EXAMPLES) - 2  # Styles are given nothing.
+  for source in sources:
+    assert (PAGE.parent / source).is_file(), source
+  assert "http" not in page
+
+
+def test_the_page_plays_in_a_browser(tmp_path):
+  browser = next(filter(None, map(shutil.which, BROWSERS)), None)
+  if browser is None:
+    pytest.skip("no Chromium is installed")
+  # Root may not use the sandbox, containers have little shared memory.
+  flags = ["--no-sandbox"] if os.geteuid() == 0 else []
+  flags += ["--headless", "--disable-gpu", "--disable-dev-shm-usage"]
+  flags += [f"--user-data-dir={tmp_path}", "--virtual-time-budget=20000"]
+  result = subprocess.run(
+    [browser, *flags, "--dump-dom", PAGE.as_uri()],
+    capture_output=True,
+    text=True,
+    timeout=120,
+  )
+  shown = re.search(r'data-shown="(\d+)/(\d+)"', result.stdout)
+  assert shown, result.stderr[-2000:]
+  media = len(re.findall(r"<(?:video|img) ", PAGE.read_text(encoding="utf-8")))
+  assert shown.groups() == (str(media), str(media))
