@@ -251,7 +251,7 @@ def _style_rows(
   clips: dict[str, Pairs] = {}
   for alpha in ALPHAS:
     # What has no part of the style is what text alone makes.
-    folder = f"{style}_{alpha:g}" if alpha else ""
+    folder = f"{Path(style).name}_{alpha:g}" if alpha else ""
     styled = model.with_style(style, alpha) if alpha else model
     row = _generated(styled, studio, "held_out", real, folder)
     clips[f"{alpha:g}"] = row
