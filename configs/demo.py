@@ -23,6 +23,7 @@ def get_config() -> ml_collections.ConfigDict:
         guidance=4.0,
         guidance_interval=(0.4, 1.0),
         threshold="static",
+        known_pixels=True,
       ),
     )
   )

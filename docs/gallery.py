@@ -17,10 +17,11 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from lumiere_jax.inference.material import FILES
+
 ROOT = Path(__file__).resolve().parent.parent
 GALLERY = ROOT / "gallery"
 DOCUMENT = ROOT / "docs" / "applications.md"
-_SOURCES = ("image", "last_image", "video", "mask", "keep")
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,7 @@ def _section(example: Example) -> str:
   (sidecar,) = (GALLERY / example.name).glob("*.json")
   told = json.loads(sidecar.read_text(encoding="utf-8"))
   flags = example.flags
-  given = [_figure(name, flags[name]) for name in _SOURCES if name in flags]
+  given = [_figure(name, flags[name]) for name in FILES if name in flags]
   clip = f"{example.name}/{sidecar.stem}.mp4"
   seam = ", ".join(
     f"{name.replace('_', ' ')} {value:.1f}"

@@ -5,9 +5,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
   from lumiere_jax.api import Lumiere
+  from lumiere_jax.conditioning.task import Material
 
 __version__ = "0.1.0"
-__all__ = ["Lumiere", "__version__"]
+__all__ = ["Lumiere", "Material", "__version__"]
 
 
 def __getattr__(name: str) -> Any:
@@ -16,4 +17,8 @@ def __getattr__(name: str) -> Any:
     from lumiere_jax.api import Lumiere
 
     return Lumiere
+  if name == "Material":
+    from lumiere_jax.conditioning.task import Material
+
+    return Material
   raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

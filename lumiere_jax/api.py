@@ -94,8 +94,9 @@ class Lumiere:
       seed: of the noise.
       num_samples: samples of each prompt, side by side in the result.
       negative_prompt: what guidance leads away from.
-      task: one of `conditioning.task.TASKS`.
-      material: what the task needs, as large as the clip.
+      task: one of `conditioning.task.TASKS`, which says what it needs.
+      material: `lumiere_jax.Material(image=...)` or what else the task needs,
+        of `clip_size`; `lumiere_jax.media` reads files to it.
       sampler: other settings than the config's.
       batch_size: samples made at once.
 
@@ -103,7 +104,8 @@ class Lumiere:
       uint8 (n, t, h, w, 3), or (n, h, w, 3) for images.
 
     Raises:
-      UserError: no prompt, an empty one, an unknown task, or no samples.
+      UserError: no prompt, an empty one, an unknown task, no samples, or
+        material that is not what the task takes.
     """
     if isinstance(prompts, str) or not prompts:
       raise UserError(f"prompts={prompts!r} must be a list of prompts")
@@ -192,10 +194,13 @@ class Lumiere:
         f"{self.config.weights!r} has not; give --config.conditional=DIR"
       )
     if self._conditional is None:
-      other = Lumiere.load(self.config.conditional)
-      if self.config.style:
-        other = other.with_style(self.config.style, self.config.style_alpha)
-      self._conditional = other
+      config = from_dict(weights_config(self.config.conditional))
+      # Whatever was chosen for this model holds for all tasks.
+      chosen = {
+        name: getattr(self.config, name)
+        for name in ("sampler", "text", "style", "style_alpha")
+      }
+      self._conditional = Lumiere.from_config(replace(config, **chosen))
     return self._conditional
 
   @property

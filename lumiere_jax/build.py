@@ -158,19 +158,24 @@ def load_params(name: str, cfg: UNetConfig) -> tuple[PyTree, folder.Info]:
   params, _, info = folder.load(path)
   difference = trees.diff(abstract_params(cfg), params)
   if difference:
-    raise UserError(f"weights {name!r} do not fit the network:\n{difference}")
+    raise UserError(f"weights {name!r} do not fit the network: {difference}")
   return cast_params(params, cfg), info
 
 
 def style_folder(cfg: Config) -> Path:
   """Where the weights of the style that the config names lie.
 
-  What is shipped for weights is there for those told as a difference to them.
+  A style is of stills. What is shipped for weights is there for those too that
+  are told as a difference to them.
 
   Raises:
     UserError: no such style.
   """
-  known = folder.shipped()
+  known = {
+    name: path
+    for name, path in folder.shipped().items()
+    if folder.load_config(path)["model"]["temporal"] is None
+  }
   for name in (cfg.weights, folder.base_name(cfg.weights)):
     if (shipped := f"{name}_{cfg.style}") in known:
       return known[shipped]

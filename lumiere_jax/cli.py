@@ -90,11 +90,14 @@ def check_seed(seed: int) -> int:
 def output_folder(flag: str, name: str) -> Iterator[Path]:
   """Makes the folder that a flag names, before the work that is to fill it.
 
-  If the work is refused, an empty folder is removed again.
+  If the work is not done, the folders that were made are removed again, as far
+  as they are empty.
 
   Raises:
     UserError: it cannot be made or written to.
   """
+  folders = [Path(name), *Path(name).parents]
+  made = [folder for folder in folders if not folder.exists()]
   try:
     Path(name).mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryFile(dir=name):
@@ -103,9 +106,10 @@ def output_folder(flag: str, name: str) -> Iterator[Path]:
     raise UserError(f"cannot write to {flag}={name!r}: {error}") from error
   try:
     yield Path(name)
-  except UserError:
+  except BaseException:
     with contextlib.suppress(OSError):
-      Path(name).rmdir()  # If there is nothing in it.
+      for folder in made:
+        folder.rmdir()  # If there is nothing in it.
     raise
 
 

@@ -21,11 +21,13 @@ from tqdm import tqdm
 
 from lumiere_jax import cli, media, trials
 from lumiere_jax.api import Lumiere, style_fingerprint, weights_config
+from lumiere_jax.conditioning.style import ALPHAS
 from lumiere_jax.conditioning.task import Material
 from lumiere_jax.config import Config, DataConfig
 from lumiere_jax.data import loader, world
 from lumiere_jax.errors import UserError
 from lumiere_jax.evaluation import (
+  STYLE_PROTOCOL,
   Gallery,
   Labels,
   Strokes,
@@ -42,7 +44,6 @@ Pairs = list[tuple[np.ndarray, Labels]]
 
 # Training clips whose frames are the gallery of retrieval.
 GALLERY_CLIPS = 640
-ALPHAS = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -101,6 +102,8 @@ def main(argv: Sequence[str]) -> None:
       f"--num_clips={args.num_clips} is less than {MIN_CLIPS}, too few for a "
       "figure to mean anything; --allow_small measures them all the same"
     )
+  if args.num_clips < 1:
+    raise UserError(f"--num_clips={args.num_clips} must be at least 1")
   if bool(args.style) != bool(args.style_data):
     raise UserError("--style and --style_data go together")
   tasks = None
@@ -260,8 +263,13 @@ def _style_rows(
       (clip.video, trials.labels(clip))
       for clip in loader.read_clips(cfg, "held_out", len(real))
     ]
+  provenance = {
+    "style_fingerprint": style_fingerprint(styled.config),
+    "data_fingerprints": {n: loader.fingerprint(c) for n, c in data.items()},
+    "distance": STYLE_PROTOCOL,
+  }
   return {
-    name: style_row(row, drawn, gallery, world.BACKGROUNDS)
+    name: style_row(row, drawn, gallery, world.BACKGROUNDS) | provenance
     for name, row in clips.items()
   }
 

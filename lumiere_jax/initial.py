@@ -123,7 +123,7 @@ def _check_fits(cfg: Config, params: PyTree, loaded: PyTree) -> None:
   difference = trees.diff(params, loaded)
   if difference:
     raise UserError(
-      f"train.init_from={cfg.train.init_from!r} does not fit the network:\n"
+      f"train.init_from={cfg.train.init_from!r} does not fit the network: "
       f"{difference}"
     )
 

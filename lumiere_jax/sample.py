@@ -25,14 +25,17 @@ from lumiere_jax import cli, media
 from lumiere_jax.api import Lumiere, style_fingerprint, weights_config
 from lumiere_jax.conditioning.mask import Size
 from lumiere_jax.conditioning.seam import seam_report
+from lumiere_jax.conditioning.style import ALPHAS
 from lumiere_jax.conditioning.task import STRENGTH, TASKS, Material, prepare
 from lumiere_jax.config import Config, to_dict
 from lumiere_jax.errors import UserError, nearest
 from lumiere_jax.inference.material import (
+  FILES,
   Sources,
   check_sources,
   file_hashes,
   read_material,
+  saved_sources,
 )
 from lumiere_jax.inference.prompt import (
   Request,
@@ -44,7 +47,6 @@ from lumiere_jax.inference.prompt import (
 
 # Small clips are enlarged in the MP4 only: players blur what they enlarge.
 _MP4_SIZE_PX = 256
-_ALPHAS = (0.0, 0.25, 0.5, 0.75, 1.0)  # Of --style_sweep.
 _SOURCES = tuple(f.name for f in dataclasses.fields(Sources))
 _PACKAGES = ("jax", "jaxlib", "flax", "numpy", "av", "lumiere_jax")
 
@@ -124,9 +126,13 @@ def _parser() -> argparse.ArgumentParser:
   add("--mask", help="white is generated: image, video or box:x0,y0,x1,y1")
   add("--keep", help="white is kept; in place of --mask")
   add("--frames_given", type=int, help="frames of the video that are given")
-  add("--strength", type=float, help="0 keeps the video, 1 nothing of it")
+  add(
+    "--strength",
+    type=float,
+    help="0 keeps the video, 1 nothing of it; 0.6 if not given",
+  )
   add("--style", help="shipped style, or weights folder, to draw towards")
-  add("--style_alpha", type=float, help="how far, 0 to 1")
+  add("--style_alpha", type=float, help="how far, 0 to 1; 0.7 if not given")
   add("--style_sweep", action="store_true", help="several alphas side by side")
   add(
     "--fit",
@@ -140,7 +146,10 @@ def _parser() -> argparse.ArgumentParser:
   add("--steps", type=int, help="denoising steps")
   add("--sampler", help="ddpm, ddim or dpmpp_2m")
   add("--raw", action="store_true", help="write the uint8 clip as .npy too")
-  add("--replay", help="JSON sidecar of a clip to make again")
+  add(
+    "--replay",
+    help="JSON sidecar of a clip to make again; its files may be given anew",
+  )
   return parser
 
 
@@ -153,8 +162,11 @@ def _plan(args: argparse.Namespace, overrides: dict[str, str]) -> Plan:
   if TASKS[task].from_clip and sources.strength is None:
     sources = dataclasses.replace(sources, strength=STRENGTH)
   check_sources(task, sources)
-  if args.style_sweep and not args.style:
-    raise UserError("--style_sweep needs --style")
+  for flag in ("style_sweep", "style_alpha"):
+    if getattr(args, flag) not in (None, False) and not args.style:
+      raise UserError(f"--{flag} needs --style")
+  if args.style_sweep and args.style_alpha is not None:
+    raise UserError("--style_sweep goes through all alphas: no --style_alpha")
   file = cli.read_config(args.config) if args.config else {}
   flags = cli.as_overrides(
     {
@@ -203,7 +215,7 @@ def _replay(args: argparse.Namespace, overrides: dict[str, str]) -> Plan:
   given = [f"--config.{name}" for name in overrides] + [
     f"--{name}"
     for name, value in vars(args).items()
-    if name not in ("replay", "out", "weights", "text_encoder", "raw")
+    if name not in ("replay", "out", "weights", "text_encoder", "raw", *FILES)
     and not (value is None or value is False or value == [])
   ]
   if given:
@@ -221,7 +233,7 @@ def _replay(args: argparse.Namespace, overrides: dict[str, str]) -> Plan:
       seed=cli.check_seed(saved["seed"]),
       negative_prompt=saved["negative_prompt"],
       raw=args.raw or saved["raw"],
-      sources=Sources(**saved.get("sources", {})),
+      sources=saved_sources(saved.get("sources", {}) | _files(args, saved)),
       style_sweep=saved.get("style_sweep", False),
       fingerprint=saved["weights_fingerprint"],
       style_fingerprint=saved.get("style_fingerprint"),
@@ -239,18 +251,33 @@ def _replay(args: argparse.Namespace, overrides: dict[str, str]) -> Plan:
   return plan
 
 
+def _files(
+  args: argparse.Namespace, saved: Mapping[str, Any]
+) -> dict[str, str]:
+  """Where the files of a sidecar lie now, if flags say so.
+
+  Raises:
+    UserError: the clip was made without such a file.
+  """
+  files = {k: v for k in FILES if (v := getattr(args, k)) is not None}
+  for name in files:
+    if name not in saved.get("sources", {}):
+      raise UserError(f"--{name}: the clip to replay was made without")
+  return files
+
+
 def _material(plan: Plan) -> Material:
   """Reads and checks the material, before anything slow is done."""
   cfg = plan.config.data
   size = Size(cfg.num_frames, cfg.size_px, cfg.size_px)
   material, notes = read_material(plan.task, plan.sources, size, cfg.fps)
   hashes = file_hashes(plan.sources)
-  if plan.file_hashes is not None and hashes != plan.file_hashes:
-    changed = next(k for k in hashes if hashes[k] != plan.file_hashes.get(k))
-    raise UserError(
-      f"{plan.sources.given()[changed]} is not what it was when the clip to "
-      "replay was made"
-    )
+  for name in {**hashes, **(plan.file_hashes or hashes)}:
+    if hashes.get(name) != (plan.file_hashes or hashes).get(name):
+      raise UserError(
+        f"--{name}={plan.sources.given().get(name)!r} is not what it was when "
+        "the clip to replay was made"
+      )
   plan.file_hashes = hashes
   prepare(plan.task, material, size)
   for note in notes:
@@ -271,7 +298,7 @@ def _make(
   models = {"": model}
   if plan.style_sweep:
     style = plan.config.style
-    models = {f"alpha {a:g}": model.with_style(style, a) for a in _ALPHAS}
+    models = {f"alpha {a:g}": model.with_style(style, a) for a in ALPHAS}
   steps = len(models) * model.num_steps(plan.task, material)
   clips = {}
   with tqdm(total=steps, unit="step", desc=request.prompt[:40]) as bar:

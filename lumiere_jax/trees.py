@@ -18,6 +18,8 @@ from lumiere_jax.shapes import PyTree
 
 Choice = str | Callable[[str], bool]
 
+_TOLD = 4  # of the leaves that differ
+
 
 def flatten(tree: PyTree) -> dict[str, Any]:
   """Returns every leaf under its path; `unflatten` inverts it.
@@ -84,16 +86,20 @@ def fingerprint(tree: PyTree) -> str:
 
 
 def diff(expected: PyTree, actual: PyTree) -> str:
-  """Returns the leaves that differ in path or shape, sorted; "" if none do.
+  """Returns in one line which leaves differ in path or shape; "" if none do.
 
-  One line each: "- path shape" is missing, "+ path shape" was not expected.
+  The first of them, sorted: "- path shape" is missing, "+ path shape" was not
+  expected.
   """
   first = {(p, tuple(v.shape)) for p, v in flatten(expected).items()}
   second = {(p, tuple(v.shape)) for p, v in flatten(actual).items()}
   lines = [(*item, "-") for item in first - second]
   lines += [(*item, "+") for item in second - first]
   lines.sort(key=lambda line: (line[0], line[2] == "+"))
-  return "\n".join(f"{sign} {path} {shape}" for path, shape, sign in lines)
+  told = [f"{sign} {path} {shape}" for path, shape, sign in lines[:_TOLD]]
+  if more := len(lines) - len(told):
+    told.append(f"and {more} more")
+  return ", ".join(told)
 
 
 def _nodes(paths: Iterable[str]) -> set[str]:

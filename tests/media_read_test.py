@@ -260,3 +260,46 @@ def test_damaged_files_are_read_or_refused_in_one_line(tmp_path, count):
             refused += 1
             assert "\n" not in str(error)
   assert count * 5 < refused < count * 19
+
+
+def test_what_is_held_is_the_last_frame_of_the_file(tmp_path):
+  # The third frame ends before its turn in the clip would come.
+  levels = np.array([0, 100, 200], np.uint8)[:, None, None, None]
+  clip = np.broadcast_to(levels, (3, 32, 32, 3)).copy()
+  path = tmp_path / "short.mp4"
+  media.write_mp4(path, clip, 25)
+  footage = media.read_video(path, fps=16, num_frames=8)
+  assert footage.covered == 2
+  means = footage.clip.mean(axis=(1, 2, 3))
+  np.testing.assert_allclose(means, [0, 100] + [200] * 6, atol=4)
+
+
+def test_our_own_webp_is_read_as_a_video(tmp_path):
+  clip = np.random.default_rng(0).integers(0, 256, (5, 8, 8, 3), np.uint8)
+  media.write_webp(tmp_path / "clip.webp", clip, 16)
+  footage = media.read_video(tmp_path / "clip.webp")
+  np.testing.assert_array_equal(footage.clip, clip)
+  assert footage.fps == pytest.approx(16, rel=0.03)
+
+
+@pytest.mark.parametrize("mode", ["F", "I"])
+def test_numbers_of_no_known_range_are_refused(tmp_path, mode):
+  Image.new(mode, (4, 4), 1).save(tmp_path / "x.tiff")
+  with pytest.raises(UserError, match="32 bits and no known range"):
+    media.read_image(tmp_path / "x.tiff")
+
+
+def test_large_images_are_refused_in_one_line(tmp_path, recwarn):
+  for width in (9000, 14000):
+    path = tmp_path / f"{width}.png"
+    Image.new("1", (width, width)).save(path)
+    with pytest.raises(UserError, match="67,108,864"):
+      media.read_image(path)
+    assert media.frames_of_image(path) == 0
+  assert not recwarn.list
+
+
+@pytest.mark.parametrize("read", [media.read_image, media.read_video])
+def test_a_folder_is_no_file(tmp_path, read):
+  with pytest.raises(UserError, match="is a folder"):
+    read(tmp_path)

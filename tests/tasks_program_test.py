@@ -1,13 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every task by the command line, on networks of random weights."""
 
+import dataclasses
+import inspect
 import json
 
 import numpy as np
 import pytest
 
 from lumiere_jax import Lumiere, cli, media, sample, trees
-from lumiere_jax.conditioning.task import TASKS, Material
+from lumiere_jax.api import weights_config
+from lumiere_jax.conditioning.task import TASKS, Material, prepare
 from lumiere_jax.config import from_dict, to_dict
 from lumiere_jax.errors import UserError
 from lumiere_jax.models.stunet import is_input, is_temporal
@@ -150,8 +153,28 @@ def test_replay_of_a_task_wants_the_same_files(run, options, tmp_path):
   np.testing.assert_array_equal(again, first)
   media.write_png(tmp_path / "new.png", first[3])
   (tmp_path / "new.png").replace(tmp_path / "image.png")
-  with pytest.raises(UserError, match=r"image\.png is not what it was"):
+  with pytest.raises(UserError, match=r"image\.png' is not what it was"):
     sample.main([f"--replay={sidecar}", f"--out={out}"])
+  saved = json.loads(sidecar.read_text())
+  saved["file_hashes"]["mask"] = "0" * 64
+  sidecar.write_text(json.dumps(saved))
+  with pytest.raises(UserError, match="is not what it was"):
+    sample.main([f"--replay={sidecar}", f"--out={out}"])
+
+
+def test_replay_takes_files_that_lie_elsewhere(run, options, tmp_path):
+  out = tmp_path / "out"
+  first, _ = run("image_to_video", out, *options("image_to_video"))
+  (tmp_path / "image.png").rename(tmp_path / "moved.png")
+  again = [f"--replay={out / 'a-cat-0.json'}", f"--out={tmp_path / 'again'}"]
+  with pytest.raises(UserError, match="no such image file"):
+    sample.main(again)
+  sample.main([*again, f"--image={tmp_path / 'moved.png'}"])
+  np.testing.assert_array_equal(
+    np.load(tmp_path / "again" / "a-cat-0.npy"), first
+  )
+  with pytest.raises(UserError, match="--video: the clip to replay was made w"):
+    sample.main([*again, "--video=a.mp4"])
 
 
 def test_strength_decides_how_much_is_kept(run, options, tmp_path):
@@ -169,7 +192,16 @@ def test_strength_decides_how_much_is_kept(run, options, tmp_path):
   ("task", "args", "message"),
   [
     ("image_to_video", [], "needs --image"),
-    ("image_to_video", ["--image=no.png"], "no such image file: no.png"),
+    ("image_to_video", ["--image=no.png"], "no such image file: 'no.png'"),
+    ("image_to_video", ["--image="], "no such image file: ''"),
+    ("text_to_video", ["--style_alpha=0.5"], "--style_alpha needs --style"),
+    ("text_to_video", ["--style_sweep"], "--style_sweep needs --style"),
+    (
+      "text_to_video",
+      ["--style=s", "--style_sweep", "--style_alpha=1"],
+      "goes through all alphas",
+    ),
+    ("text_to_video", ["--fit=crop"], "no use for --fit"),
     ("text_to_video", ["--image=no.png"], "takes a prompt alone"),
     ("extend", ["--video=no.mp4", "--frames_given=9"], "no such video file"),
     ("inpaint", ["--video=a", "--mask=b", "--keep=c"], "say the same"),
@@ -231,8 +263,35 @@ def test_styles_draw_clips_towards_them(run, loaded, weights, tmp_path):
   drawn = loaded.with_style(str(tmp_path / "s"), 1.0).generate(["a cat"])[0]
   np.testing.assert_array_equal(swept[:, :, -8:], drawn)
   assert np.abs(drawn.astype(int) - plain).mean() > 1
-  with pytest.raises(UserError, match="--style_sweep needs --style"):
-    run("text_to_video", tmp_path / "b", "--style_sweep")
+
+
+def test_what_is_chosen_for_a_model_holds_for_all_tasks(weights):
+  config = from_dict(weights_config(str(weights)))
+  sampler = dataclasses.replace(config.sampler, steps=2, guidance=1.0)
+  model = Lumiere.from_config(dataclasses.replace(config, sampler=sampler))
+  assert model.for_task("extend").config.sampler == sampler
+
+
+@pytest.mark.parametrize(
+  ("material", "message"),
+  [
+    ({"image": np.zeros((4, 8, 3), np.uint8)}, r"is \(4, 8, 3\), it must be"),
+    ({"image": np.zeros((8, 8, 3), np.float32)}, "float32, it must be uint8"),
+    ({"image": "cat.png"}, "is str, it must be an array of shape"),
+    ("cat.png", "str must be a Material"),
+  ],
+)
+def test_material_of_another_kind_is_refused(loaded, material, message):
+  # Types are what is tested: nothing else may look at them first.
+  made = material
+  if isinstance(material, dict):
+    made = object.__new__(Material)
+    for name in ("image", "last_image", "video", "region", "frames_given"):
+      object.__setattr__(made, name, material.get(name))
+    object.__setattr__(made, "strength", None)
+  unchecked = inspect.unwrap(prepare)
+  with pytest.raises(UserError, match=message):
+    unchecked("image_to_video", made, loaded.clip_size)
 
 
 def test_a_style_draws_what_is_not_given_too(loaded, tmp_path):

@@ -109,7 +109,7 @@ def test_fingerprint_is_this_one():
 def test_diff_lists_both_sides_sorted():
   expected = {"a": np.zeros(2), "b": np.zeros(3), "d": np.zeros(1)}
   actual = {"b": np.zeros(4), "c": np.zeros(5), "d": np.zeros(1)}
-  assert trees.diff(expected, actual).splitlines() == [
+  assert trees.diff(expected, actual).split(", ") == [
     "- a (2,)",
     "- b (3,)",
     "+ b (4,)",

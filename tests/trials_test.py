@@ -127,6 +127,17 @@ def test_the_box_of_a_cinemagraph_holds_its_sprite():
   assert 0.2 < region.mean() < 0.8
 
 
+def test_something_stands_still_behind_a_sprite_that_fills_the_frame():
+  video = np.zeros((FRAMES, 32, 32, 3), np.uint8)
+  video[:, 1:31, 1:31] = 255
+  given = prepare(
+    "cinemagraph",
+    trials.material("cinemagraph", video, 0),
+    Size(*video.shape[:3]),
+  )
+  assert 0 < given.mask[1:].mean() < 0.1
+
+
 def test_a_model_that_is_right_has_rows_near_100_percent(oracle):
   report = _report()
   assert set(report) == {
@@ -182,6 +193,13 @@ def test_kept_clips_are_not_made_again(oracle, tmp_path):
 
 def test_a_model_without_its_conditional_one_is_not_asked_for_it():
   assert trials.possible_tasks(Config()) == ("text_to_video", "video_to_video")
+
+
+@pytest.mark.parametrize("count", [0, -3])
+def test_no_clips_measure_nothing(count):
+  flags = ["--config=configs/demo.py", f"--num_clips={count}", "--allow_small"]
+  with pytest.raises(UserError, match=f"num_clips={count} must be at least 1"):
+    evaluate.main(flags)
 
 
 def test_tasks_are_checked():

@@ -9,6 +9,9 @@ from lumiere_jax import trees
 from lumiere_jax.errors import UserError
 from lumiere_jax.shapes import PyTree
 
+# Of a sweep: the original, the style, and three between.
+ALPHAS = (0.0, 0.25, 0.5, 0.75, 1.0)
+
 
 def interpolate(original: PyTree, style: PyTree, alpha: float) -> PyTree:
   """W = alpha W_style + (1 - alpha) W_orig.
@@ -23,7 +26,7 @@ def interpolate(original: PyTree, style: PyTree, alpha: float) -> PyTree:
     UserError: the style is of another network.
   """
   if difference := trees.diff(original, style):
-    raise UserError(f"the style is of another network:\n{difference}")
+    raise UserError(f"the style is of another network: {difference}")
   leaves = trees.flatten(style)
 
   def between(path: str, leaf: Any) -> Any:

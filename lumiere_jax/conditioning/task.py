@@ -24,11 +24,15 @@ STRENGTH = 0.6
 class Material:
   """What a user brings, at the size of the clip; None is absent.
 
+  `lumiere_jax.media.read_image(path, size).pixels` and `read_video` make such
+  arrays of files.
+
   Attributes:
-    image: the first frame, or the picture to bring to life.
-    last_image: the last frame.
-    video: a clip.
-    region: where to generate, one frame or one for each.
+    image: uint8 (h, w, 3), the first frame, or the picture to bring to life.
+    last_image: the same, the last frame.
+    video: uint8 (t, h, w, 3), a clip.
+    region: (1 or t, h, w, 1), 1 where to generate, 0 where to keep: one frame
+      for all, or one for each.
     frames_given: how many frames of the video are given.
     strength: how much of the noise SDEdit adds: 0 keeps the video, 1 nothing
       of it.
@@ -98,7 +102,10 @@ def prepare(name: str, material: Material, size: masks.Size) -> Given | None:
       not use is there, or everything or nothing is given.
   """
   task = find_task(name)
+  if not isinstance(material, Material):
+    raise UserError(f"material={type(material).__name__} must be a Material")
   check_material(name, {k for k, v in vars(material).items() if v is not None})
+  _check_arrays(material, size)
   if task.from_clip and not 0 <= material.strength <= 1:
     raise UserError(f"--strength={material.strength} must be in [0, 1]")
   if task.given is None:
@@ -111,6 +118,27 @@ def prepare(name: str, material: Material, size: masks.Size) -> Given | None:
       f"task {name!r}: nothing is given; text_to_video makes a clip of text"
     )
   return given
+
+
+def _check_arrays(material: Material, size: masks.Size) -> None:
+  """Raises UserError if an array is of another shape or type than it must."""
+  frame = (size.h, size.w)
+  for name, value, shapes in (
+    ("image", material.image, [(*frame, 3)]),
+    ("last_image", material.last_image, [(*frame, 3)]),
+    ("video", material.video, [(size.t, *frame, 3)]),
+    ("region", material.region, [(1, *frame, 1), (size.t, *frame, 1)]),
+  ):
+    if value is None:
+      continue
+    shape = getattr(value, "shape", None)
+    if shape not in shapes:
+      raise UserError(
+        f"material.{name} is {shape or type(value).__name__}, it must be an "
+        f"array of shape {' or '.join(map(str, shapes))}"
+      )
+    if name != "region" and value.dtype != np.uint8:
+      raise UserError(f"material.{name} is {value.dtype}, it must be uint8")
 
 
 def nothing_given(size: masks.Size) -> Given:
@@ -148,7 +176,13 @@ def _inpaint(material: Material, size: masks.Size) -> Given:
 
 def _cinemagraph(material: Material, size: masks.Size) -> Given:
   clip = _still(material.image, size)
-  return _given(clip, masks.outside_after_first(_region(material), size))
+  given = _given(clip, masks.outside_after_first(_region(material), size))
+  if not given.mask[1:].any():
+    raise UserError(
+      "task 'cinemagraph': all of the image is to move, as image_to_video "
+      "does it"
+    )
+  return given
 
 
 def _extend(material: Material, size: masks.Size) -> Given:

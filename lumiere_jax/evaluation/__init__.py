@@ -13,11 +13,17 @@ from lumiere_jax.evaluation.report import (
   shuffle_labels,
 )
 from lumiere_jax.evaluation.retrieval import DescriptorConfig, Gallery
-from lumiere_jax.evaluation.strokes import Strokes, strokes, style_row
+from lumiere_jax.evaluation.strokes import (
+  STYLE_PROTOCOL,
+  Strokes,
+  strokes,
+  style_row,
+)
 from lumiere_jax.evaluation.table import format_table
 
 __all__ = [
   "MOVEMENTS",
+  "STYLE_PROTOCOL",
   "Continuation",
   "DescriptorConfig",
   "Edit",

@@ -38,7 +38,8 @@ def edit_row(
 
   layout_iou        overlap of sprite and source's sprite over their union,
                     frame by frame, where a mask is soft by its weight
-  layout_iou_other  the same with the source of the edit before: what chance is
+  layout_iou_other  the same with the source of the edit before: what chance
+                    is; None if there is no other
   source_object_r1  share of clips that still show the source's object
 
   Args:
@@ -49,7 +50,7 @@ def edit_row(
   measured = [measure(e.made, gallery, palette) for e in edits]
   made = [segment(e.made).mask for e in edits]
   sources = [segment(e.source).mask for e in edits]
-  others = sources[-1:] + sources[:-1]
+  others = sources[-1:] + sources[:-1] if len(edits) > 1 else []
   kept = [
     m.ranking[0] == e.source_object
     for m, e in zip(measured, edits, strict=True)
@@ -58,7 +59,9 @@ def edit_row(
     list(zip(measured, (e.labels for e in edits), strict=True))
   ) | {
     "layout_iou": float(np.mean(list(map(overlap, made, sources)))),
-    "layout_iou_other": float(np.mean(list(map(overlap, made, others)))),
+    "layout_iou_other": float(np.mean(list(map(overlap, made, others))))
+    if others
+    else None,
     "source_object_r1": float(np.mean(kept)),
   }
 

@@ -20,6 +20,11 @@ from lumiere_jax.evaluation.foreground import segment
 from lumiere_jax.evaluation.report import Clip, Labels, measure, summarize
 from lumiere_jax.evaluation.retrieval import Gallery, spaced_frames
 
+STYLE_PROTOCOL = (
+  "Wasserstein-1 from the sprite's pixels to those of training stills of the "
+  "same object in the style: colours in CIELAB, sliced along 13 directions; "
+  "edges by the gradient of lightness"
+)
 _FRAMES = 8  # of a clip that are looked at
 _INSIDE = 0.5  # of a soft mask
 _QUANTILES = (np.arange(64) + 0.5) / 64

@@ -2,20 +2,23 @@
 """Reads what a user brings for a task: images, videos, masks."""
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageDraw, UnidentifiedImageError
+from PIL import Image
 
 from lumiere_jax import media
 from lumiere_jax.conditioning.mask import Size
 from lumiere_jax.conditioning.task import Material, check_material
 from lumiere_jax.errors import UserError
 
+FILES = ("image", "last_image", "video", "mask", "keep")
 _BOX = "box:"
-_FILES = ("image", "last_image", "video", "mask", "keep")
+# Of a file's length; sound that ends a little later is no damage.
+_MISSING = 0.2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +52,20 @@ class Sources:
     return {name: value for name, value in values.items() if value is not None}
 
 
+def saved_sources(values: Mapping[str, Any]) -> Sources:
+  """The sources that `Sources.given` of a sidecar told.
+
+  Raises:
+    UserError: there is no such source, or it is of another type.
+  """
+  names = [f.name for f in fields(Sources)]
+  types = {"frames_given": int, "strength": (int, float)}
+  for name, value in values.items():
+    if name not in names or not isinstance(value, types.get(name, str)):
+      raise UserError(f"the sidecar's source {name}={value!r} cannot be right")
+  return Sources(**values)
+
+
 def check_sources(task: str, sources: Sources) -> None:
   """Raises UserError unless a task has what it needs and nothing else."""
   present = set(sources.given())
@@ -62,11 +79,13 @@ def check_sources(task: str, sources: Sources) -> None:
   fit = sources.fit
   if fit is not None and fit not in media.FITS:
     raise UserError(f"unknown --fit={fit!r}; choices: {', '.join(media.FITS)}")
+  if fit is not None and not present & {"image", "last_image", "video"}:
+    raise UserError(f"task {task!r} has no use for --fit: nothing is to be fit")
 
 
 def makes_bars(task: str, sources: Sources) -> bool:
   """Whether what `fit="pad"` adds to the video is what is to be made."""
-  return task == "outpaint" and sources.fit == "pad" and not sources.mask
+  return task == "outpaint" and sources.fit == "pad"
 
 
 def read_material(
@@ -100,17 +119,20 @@ def read_material(
   wanted = sources.frames_given or 0
   if covered < wanted <= size.t:
     raise UserError(
-      f"--frames_given={wanted}, but {sources.video} has only {covered} frames "
-      f"at {fps:g} fps"
+      f"--frames_given={wanted}, but {sources.video} has only "
+      f"{_frames(covered)} at {fps:g} fps"
     )
-  spec = sources.mask or sources.keep
-  if spec is None and makes_bars(task, sources):
-    # All of the video is kept, and nothing beside it.
-    spec = f"{_BOX}0,0,{source.w},{source.h}"
+  bars = makes_bars(task, sources)
+  whole = f"{_BOX}0,0,{source.w},{source.h}" if source else ""
+  spec = sources.mask if sources.mask is not None else sources.keep
+  if spec is None and bars:
+    spec, region = whole, 0.0
   if spec is not None:
-    region = _read_region(spec, source, size, fps, covered, fit)
-    if sources.mask is None:
-      region = 1.0 - region
+    white = _read_region(spec, source, size, fps, covered, fit)
+    region = 1.0 - white if sources.mask is None else white
+    if fit == "pad":
+      inside = _read_region(whole, source, size, fps, covered, fit)
+      region = np.where(inside > 0, region, np.float32(bars))
   return Material(
     image=image,
     last_image=last_image,
@@ -125,22 +147,38 @@ def file_hashes(sources: Sources) -> dict[str, str]:
   """SHA-256 of every file of the sources, by name."""
   given = sources.given()
   return {
-    name: hashlib.sha256(Path(given[name]).read_bytes()).hexdigest()
-    for name in _FILES
+    name: _sha256(given[name])
+    for name in FILES
     if name in given and not given[name].startswith(_BOX)
   }
 
 
+def _sha256(path: str) -> str:
+  with open(path, "rb") as file:
+    return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def _length_notes(path: str, footage: media.Footage) -> list[str]:
-  count = len(footage.clip)
+  count, notes = len(footage.clip), []
+  at = f"at {footage.fps:g} fps"
   if footage.trimmed:
-    return [f"{path} is cut after {count} frames at {footage.fps:g} fps"]
+    notes.append(f"{path} is cut after {count} frames {at}")
   if footage.covered < count:
-    return [
-      f"{path} has {footage.covered} frames at {footage.fps:g} fps; the last "
-      f"is held to the end of the {count}"
-    ]
-  return []
+    notes.append(
+      f"{path} has {_frames(footage.covered)} {at}; its last is held to the "
+      f"end of the {count}"
+    )
+  read = footage.covered / footage.fps
+  if footage.missing > _MISSING * (read + footage.missing):
+    notes.append(
+      f"{path} is damaged or cut off: {footage.missing:.1f} s of it cannot be "
+      "read"
+    )
+  return notes
+
+
+def _frames(count: int) -> str:
+  return f"{count} frame" + "s" * (count != 1)
 
 
 def _read_region(
@@ -152,46 +190,72 @@ def _read_region(
   fit: str,
 ) -> np.ndarray:
   """The white part of a mask at the clip's size: float32 (1 or t, h, w, 1)."""
+  target = media.Size(size.h, size.w)
   if spec.startswith(_BOX):
-    frames = _box(spec, source)[None]
-  elif (still := _still_mask(spec)) is not None:
-    frames = still[None]
+    frames = _fitted(_box(spec, source), target, fit)
+    own = source
+  elif _is_still(spec):
+    picture = _still_mask(spec)
+    frames, own = _fitted(picture.pixels, target, fit), picture.source
   else:
-    footage = media.read_video(spec, fps=fps, num_frames=size.t)
+    footage = _moving_mask(spec, fps, size, fit)
+    frames, own = footage.clip, footage.source
     if footage.covered < covered:
       raise UserError(
-        f"mask {spec} has {footage.covered} frames at {fps:g} fps, it must "
+        f"mask {spec} has {_frames(footage.covered)} at {fps:g} fps, it must "
         f"have {covered}"
       )
-    frames = footage.clip.mean(-1)
-  if frames.shape[1:] != tuple(source):
-    h, w = frames.shape[1:]
+  if own != source:
     raise UserError(
-      f"mask {spec} has {w} x {h} pixels, it must have {source.w} x {source.h}"
+      f"mask {spec} has {own.w} x {own.h} pixels, it must have "
+      f"{source.w} x {source.h}"
     )
-  target = media.Size(size.h, size.w)
-  fitted = [
-    media.fit_image(Image.fromarray(f.astype(np.uint8)), target, fit)
-    for f in frames
-  ]
-  white = np.stack([np.asarray(f) for f in fitted]) >= 128
-  return white[..., None].astype(np.float32)
+  white = frames.mean(-1, keepdims=True) >= 128
+  return white.astype(np.float32)
 
 
-def _still_mask(path: str) -> np.ndarray | None:
-  """Grey levels of an image file; None if it is no image."""
+def _fitted(image: np.ndarray, target: media.Size, fit: str) -> np.ndarray:
+  """One frame (1, h, w, 3) of the size.
+
+  Raises:
+    UserError: it has white, of which nothing is left.
+  """
+  small = np.asarray(media.fit_image(Image.fromarray(image), target, fit))
+  if image.max() >= 128 and small.mean(-1).max() < 128:
+    raise UserError(
+      f"a mask's white is so small that nothing is left of it at "
+      f"{target.w} x {target.h} pixels"
+    )
+  return small[None]
+
+
+def _is_still(path: str) -> bool:
+  """Whether the file is an image rather than a video or an animation."""
   if not Path(path).is_file():
     raise UserError(
-      f"no such mask file: {path}; a box is {_BOX}x0,y0,x1,y1 in pixels"
+      f"no such mask file: {path!r}; a box is {_BOX}x0,y0,x1,y1 in pixels"
     )
+  return media.frames_of_image(path) == 1
+
+
+def _still_mask(path: str) -> media.Picture:
+  """A mask that is an image; what is transparent is not white."""
   try:
-    with Image.open(path):
-      pass
-  except UnidentifiedImageError:
-    return None
-  except Exception as error:  # What damaged headers lead to.
-    raise UserError(f"cannot read {path} as a mask: {error}") from error
-  return media.read_image(path).pixels.mean(-1)
+    return media.read_image(path, behind="black")
+  except UserError as error:
+    raise UserError(f"mask: {error}") from error
+
+
+def _moving_mask(
+  path: str, fps: float | int, size: Size, fit: str
+) -> media.Footage:
+  target = media.Size(size.h, size.w)
+  try:
+    return media.read_video(
+      path, fps=fps, num_frames=size.t, size=target, fit=fit, behind="black"
+    )
+  except UserError as error:
+    raise UserError(f"mask, which is no still image: {error}") from error
 
 
 def _box(spec: str, source: media.Size) -> np.ndarray:
@@ -207,6 +271,6 @@ def _box(spec: str, source: media.Size) -> np.ndarray:
       f"{spec!r} must lie in 0,0,{source.w},{source.h} and have "
       "x0 < x1, y0 < y1"
     )
-  image = Image.new("L", (source.w, source.h))
-  ImageDraw.Draw(image).rectangle((x0, y0, x1 - 1, y1 - 1), fill=255)
-  return np.asarray(image)
+  image = np.zeros((source.h, source.w, 3), np.uint8)
+  image[y0:y1, x0:x1] = 255
+  return image

@@ -18,6 +18,7 @@ from lumiere_jax.media.read import (
   Picture,
   Size,
   fit_image,
+  frames_of_image,
   read_image,
   read_video,
 )
@@ -34,6 +35,7 @@ __all__ = [
   "contact_sheet",
   "contact_sheet_many",
   "fit_image",
+  "frames_of_image",
   "free_path",
   "new_file",
   "publish_together",

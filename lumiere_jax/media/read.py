@@ -1,15 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """Reads images and videos of any kind to the size and frame rate wanted."""
 
+import contextlib
 import os
 import warnings
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, ImageSequence
 
 from lumiere_jax.errors import UserError
 from lumiere_jax.media.pixels import Clip, import_av
@@ -49,6 +51,7 @@ class Footage(NamedTuple):
     source: size of a frame in the file, upright.
     covered: frames of the clip that the file has; the last is held beyond.
     trimmed: whether the file goes on after the clip.
+    missing: seconds that the file says it has and that could not be read.
   """
 
   clip: Clip
@@ -56,30 +59,33 @@ class Footage(NamedTuple):
   source: Size
   covered: int
   trimmed: bool
+  missing: float
 
 
 def read_image(
-  path: str | os.PathLike[str], size: Size | None = None, fit: str = "crop"
+  path: str | os.PathLike[str],
+  size: tuple[int, int] | None = None,
+  fit: str = "crop",
+  behind: str = "white",
 ) -> Picture:
   """Reads an image of any format that Pillow reads, upright, as RGB.
 
-  The first frame of an animation; what is transparent becomes white.
+  The first frame of an animation, of at most 2^26 pixels.
 
   Args:
     path: the file.
-    size: to bring it to; None keeps its own.
+    size: height and width to bring it to; None keeps its own.
     fit: one of FITS, as in `fit_image`.
+    behind: colour that what is transparent becomes.
 
   Raises:
-    UserError: no such file, or no image in it.
+    UserError: no such file, no image in it, too large a one, or one whose
+      numbers have no known range (32 bits).
   """
-  if not Path(path).is_file():
-    raise UserError(f"no such image file: {path}")
+  _check_file(path, "image")
   try:
-    with warnings.catch_warnings(), Image.open(path) as file:
-      warnings.simplefilter("ignore")  # Of odd metadata.
-      _check_size(file.width, file.height)
-      image = _rgb(ImageOps.exif_transpose(file))
+    with _open_image(path) as file:
+      image = _rgb(ImageOps.exif_transpose(file), behind)
   except Exception as error:  # Decoders raise whatever a damaged file leads to.
     raise UserError(f"cannot read {path} as an image: {error}") from error
   source = Size(image.height, image.width)
@@ -93,10 +99,13 @@ def read_video(
   *,
   fps: float | int | None = None,
   num_frames: int | None = None,
-  size: Size | None = None,
+  size: tuple[int, int] | None = None,
   fit: str = "crop",
+  behind: str = "white",
 ) -> Footage:
   """Reads a video of any container and codec that PyAV reads, upright.
+
+  Animated images that only Pillow reads (WebP) likewise.
 
   With `fps` it is resampled by its timestamps: a frame shows what the file
   shows at its time, so that a variable rate is right. No more of the file is
@@ -107,46 +116,59 @@ def read_video(
     fps: frames a second to bring it to; None keeps each frame of the file.
     num_frames: frames of the clip: a longer file is trimmed, of a shorter one
       the last frame is held. None is all that the file has.
-    size: of a frame to bring it to; None keeps the file's.
+    size: height and width of a frame to bring it to; None keeps the file's.
     fit: one of FITS, as in `fit_image`.
+    behind: colour that what is transparent becomes, of animated images.
 
   Raises:
     UserError: no such file, no video in it, or it is damaged.
   """
   av = import_av()
-  if not Path(path).is_file():
-    raise UserError(f"no such video file: {path}")
+  _check_file(path, "video")
+  is_animation = frames_of_image(path) > 1
+  source = _animation if is_animation else _container
   try:
-    with av.open(os.fspath(path)) as container:
-      if not container.streams.video:
-        raise UserError(f"{path} holds no video")
-      stream = container.streams.video[0]
-      own_fps = float(stream.average_rate or stream.guessed_rate or 0)
-      frames = _timed_frames(container, stream, own_fps or 25.0)
+    with source(path) as reel:
+      frames = iter(reel)
       if fps is not None:
         frames = _resampled(frames, fps)
-      rate = fps or own_fps
-      return _collect(path, frames, rate, num_frames, _preparer(size, fit))
+      prepare = _preparer(size, fit, behind)
+      return _collect(path, reel, frames, fps or reel.fps, num_frames, prepare)
   except UserError:  # It is a ValueError too.
     raise
-  except (av.error.FFmpegError, ValueError, OverflowError, MemoryError) as e:
+  except (
+    *(av.error.FFmpegError, Image.DecompressionBombError, SyntaxError, OSError),
+    *(ValueError, OverflowError, MemoryError, EOFError),
+  ) as e:
     reason = getattr(e, "strerror", None) or e
     raise UserError(f"cannot read {path} as a video: {reason}") from e
 
 
-def fit_image(image: Image.Image, size: Size, fit: str) -> Image.Image:
+def frames_of_image(path: str | os.PathLike[str]) -> int:
+  """How many frames an image file has: 0 if Pillow knows of no image in it."""
+  try:
+    with _open_image(path) as file:
+      return getattr(file, "n_frames", 1)
+  except Exception:  # What damaged headers lead to is told by who reads it.
+    return 0
+
+
+def fit_image(
+  image: Image.Image, size: tuple[int, int], fit: str
+) -> Image.Image:
   """Brings an image to a size.
 
   Args:
     image: of any size.
-    size: what it becomes.
+    size: height and width it gets.
     fit: "crop" fills the size and cuts off what is over on both sides, "pad"
       shows all and adds black bars, "stretch" changes the proportions.
 
   Raises:
     UserError: unknown `fit`.
   """
-  target = (size.w, size.h)
+  height, width = size
+  target = (width, height)
   if image.size == target:
     return image
   if fit == "crop":
@@ -158,15 +180,38 @@ def fit_image(image: Image.Image, size: Size, fit: str) -> Image.Image:
   raise UserError(f"unknown fit {fit!r}; choices: {', '.join(FITS)}")
 
 
-def _rgb(image: Image.Image) -> Image.Image:
-  """Eight bits of red, green and blue, on white where it is transparent."""
-  if image.mode.startswith("I"):  # 16 bits of grey.
+def _check_file(path: str | os.PathLike[str], kind: str) -> None:
+  if os.fspath(path) and Path(path).is_dir():
+    raise UserError(f"{kind} {os.fspath(path)!r} is a folder, not a file")
+  if not os.path.isfile(path):
+    raise UserError(f"no such {kind} file: {os.fspath(path)!r}")
+
+
+@contextlib.contextmanager
+def _open_image(path: str | os.PathLike[str]) -> Iterator[Image.Image]:
+  """Opens an image file, whose pixels are not decoded yet, in silence."""
+  with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # Of odd metadata, and of large images.
+    try:
+      file = Image.open(path)
+    except Image.DecompressionBombError:
+      raise ValueError(f"it has more than {_MAX_PIXELS:,} pixels") from None
+    with file:
+      _check_size(file.width, file.height)
+      yield file
+
+
+def _rgb(image: Image.Image, behind: str) -> Image.Image:
+  """Eight bits of red, green and blue, on a colour where it is transparent."""
+  if image.mode in ("I", "F"):
+    raise ValueError("its numbers have 32 bits and no known range")
+  if image.mode.startswith("I;16"):
     grey = np.asarray(image, np.float64) / 257
     image = Image.fromarray(np.clip(np.round(grey), 0, 255).astype(np.uint8))
   if image.has_transparency_data:
     image = image.convert("RGBA")
-    white = Image.new("RGBA", image.size, "white")
-    image = Image.alpha_composite(white, image)
+    flat = Image.new("RGBA", image.size, behind)
+    image = Image.alpha_composite(flat, image)
   return image.convert("RGB")
 
 
@@ -178,21 +223,79 @@ def _check_size(width: int, height: int) -> None:
 
 
 def _preparer(
-  size: Size | None, fit: str
+  size: tuple[int, int] | None, fit: str, behind: str
 ) -> Callable[[Any], tuple[np.ndarray, Size]]:
   """Turns a decoded frame into pixels of the size, and its own size."""
 
   def prepare(frame):
     _check_size(frame.width, frame.height)
-    pixels = frame.to_ndarray(format="rgb24")
-    turns = round(frame.rotation / 90) % 4
-    pixels = np.ascontiguousarray(np.rot90(pixels, turns))
+    if isinstance(frame, Image.Image):
+      pixels = np.asarray(_rgb(frame, behind))
+    else:
+      pixels = frame.to_ndarray(format="rgb24")
+      turns = round(frame.rotation / 90) % 4
+      pixels = np.ascontiguousarray(np.rot90(pixels, turns))
     source = Size(*pixels.shape[:2])
     if size is not None:
       pixels = np.asarray(fit_image(Image.fromarray(pixels), size, fit))
     return pixels, source
 
   return prepare
+
+
+@dataclass
+class _Reel:
+  """A video that is open.
+
+  Attributes:
+    frames: (start, end, frame) in seconds from the first frame on.
+    fps: frames a second, on average.
+    seconds: how long it says it is; 0 if it does not.
+    last: the last frame that was taken.
+    end: when that ends, in seconds.
+  """
+
+  frames: Iterator[tuple[float, float, Any]]
+  fps: float
+  seconds: float
+  last: Any = None
+  end: float = 0.0
+
+  def __iter__(self) -> Iterator[tuple[float, float, Any]]:
+    for start, end, frame in self.frames:
+      self.last, self.end = frame, max(self.end, end)
+      yield start, end, frame
+
+
+@contextlib.contextmanager
+def _container(path: str | os.PathLike[str]) -> Iterator[_Reel]:
+  with import_av().open(os.fspath(path)) as container:
+    if not container.streams.video:
+      raise UserError(f"{path} holds no video")
+    stream = container.streams.video[0]
+    fps = float(stream.average_rate or stream.guessed_rate or 0) or 25.0
+    # Of all streams: one of sound alone may be a little longer.
+    seconds = (container.duration or 0) / 1e6
+    yield _Reel(_timed_frames(container, stream, fps), fps, seconds)
+
+
+@contextlib.contextmanager
+def _animation(path: str | os.PathLike[str]) -> Iterator[_Reel]:
+  """Of an animated image; a frame without duration lasts 0.1 s."""
+
+  def seconds(frame: Image.Image) -> float:
+    frame.load()  # Before, WebP does not tell.
+    return (frame.info.get("duration") or 100) / 1e3
+
+  def frames(file: Image.Image) -> Iterator[tuple[float, float, Any]]:
+    time = 0.0
+    for frame in ImageSequence.Iterator(file):
+      end = time + seconds(frame)
+      yield time, end, frame.copy()
+      time = end
+
+  with _open_image(path) as file:
+    yield _Reel(frames(file), 1 / seconds(file), 0.0)
 
 
 def _timed_frames(
@@ -227,6 +330,7 @@ def _resampled(
 
 def _collect(
   path: str | os.PathLike[str],
+  reel: _Reel,
   frames: Iterator[tuple[float, float, Any]],
   fps: float | int,
   num_frames: int | None,
@@ -249,5 +353,9 @@ def _collect(
   if not clip:
     raise UserError(f"{path} holds no frames")
   covered = len(clip)
-  clip += [clip[-1]] * ((num_frames or 0) - covered)
-  return Footage(np.stack(clip), fps, source, covered, trimmed)
+  held = (num_frames or 0) - covered
+  if held > 0:
+    # The file's last, which may end before its turn in the clip comes.
+    clip += [prepare(reel.last)[0]] * held
+  missing = 0.0 if trimmed else max(0.0, reel.seconds - reel.end)
+  return Footage(np.stack(clip), fps, source, covered, trimmed, missing)

@@ -203,7 +203,7 @@ def restore_encoder(
   difference = trees.diff(abstract_params(module), params)
   if difference:
     raise UserError(
-      f"text.weights={cfg.weights!r} do not fit {cfg.encoder!r}:\n{difference}"
+      f"text.weights={cfg.weights!r} do not fit {cfg.encoder!r}: {difference}"
     )
   # In the compute type: in float32, XXL takes 19 GB of every device.
   params = jax.tree.map(lambda x: jnp.asarray(x, cfg.dtype), params)

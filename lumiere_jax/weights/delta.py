@@ -76,10 +76,36 @@ def expand(
     if path not in leaves:
       raise UserError(f"the difference {name!r} is to nothing in its base")
     if at + kind == _DOWN:
-      value = value @ np.asarray(tensors[path + _UP], np.float32)
-      value = value.reshape(leaves[path].shape)
+      value = _product(path, value, tensors, leaves[path].shape)
+    if value.shape != leaves[path].shape:
+      raise UserError(
+        f"the difference {name!r} has shape {value.shape}, its base has "
+        f"{leaves[path].shape}"
+      )
     leaves[path] = leaves[path] + value
   return leaves
+
+
+def _product(
+  path: str,
+  down: np.ndarray,
+  tensors: Mapping[str, Any],
+  shape: tuple[int, ...],
+) -> np.ndarray:
+  """The difference that two factors stand for."""
+  if path + _UP not in tensors:
+    raise UserError(f"the difference {path + _DOWN!r} lacks {path + _UP!r}")
+  up = np.asarray(tensors[path + _UP], np.float32)
+  if (len(down), down.shape[-1], up.shape[-1]) != (
+    _matrix(shape)[0],
+    len(up),
+    _matrix(shape)[1],
+  ):
+    raise UserError(
+      f"the difference {path!r} has factors of {down.shape} and {up.shape}, "
+      f"its base has shape {shape}"
+    )
+  return (down @ up).reshape(shape)
 
 
 def _matrix(shape: tuple[int, ...]) -> tuple[int, int]:

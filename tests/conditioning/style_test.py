@@ -54,5 +54,9 @@ def test_unknown_styles_and_alphas_are_told():
   cfg = from_dict({"weights": "demo", "style": "oil"})
   with pytest.raises(UserError, match="no style 'oil'"):
     build.styled_params(cfg, PARAMS)
+  # What sees a part of the clip is no style.
+  cfg = from_dict({"weights": "demo", "style": "cond"})
+  with pytest.raises(UserError, match=r"no style 'cond'.*: mono, twemoji$"):
+    build.styled_params(cfg, PARAMS)
   with pytest.raises(UserError, match=r"style_alpha=1.5 must be in \[0, 1\]"):
     dataclasses.replace(cfg, style_alpha=1.5)

@@ -85,6 +85,12 @@ def test_masks_of_everything_or_nothing_are_refused():
       prepare("inpaint", material("inpaint", region=region), SIZE)
 
 
+def test_a_cinemagraph_of_which_nothing_stands_still_is_refused():
+  region = np.ones_like(REGION)
+  with pytest.raises(UserError, match="all of the image is to move"):
+    prepare("cinemagraph", material("cinemagraph", region=region), SIZE)
+
+
 def test_numbers_out_of_range_are_refused():
   for count in (0, 4):
     with pytest.raises(

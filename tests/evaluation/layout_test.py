@@ -49,6 +49,16 @@ def test_the_source_keeps_all_and_follows_nothing(drawing, gallery, sources):
   assert row["object_r1"] == 0
 
 
+def test_one_edit_alone_has_no_other(drawing, gallery, sources):
+  edit = Edit(
+    made=sources[0],
+    source=sources[0],
+    labels=Labels(ASKED, "blue", "slides right"),
+    source_object="lime disc",
+  )
+  assert edit_row([edit], gallery, drawing.palette)["layout_iou_other"] is None
+
+
 def test_another_object_in_the_same_place(drawing, gallery, sources):
   made = [
     drawing.clip(ASKED, "blue", movement, num_frames=16)

@@ -13,6 +13,7 @@ from lumiere_jax.inference.material import (
   check_sources,
   file_hashes,
   read_material,
+  saved_sources,
 )
 
 SIZE, FPS = Size(8, 16, 16), 16
@@ -94,7 +95,7 @@ def test_other_lengths_are_trimmed_or_held_and_told(tmp_path, files):
 @pytest.mark.parametrize(
   ("spec", "message"),
   [
-    ("nowhere.png", "no such mask file: nowhere.png"),
+    ("nowhere.png", "no such mask file: 'nowhere.png'"),
     ("box:1,2,3", "is no box; write box:x0,y0,x1,y1"),
     ("box:1.5,2,3,4", "is no box"),
     ("box:0,0,33,4", "must lie in 0,0,32,32"),
@@ -149,3 +150,96 @@ def test_bars_around_a_video_are_what_outpainting_makes(tmp_path):
   for task in ("inpaint", "outpaint"):
     with pytest.raises(UserError, match="needs --mask"):
       check_sources(task, Sources(video=str(wide)))
+
+
+@pytest.mark.parametrize("task", ["outpaint", "inpaint"])
+@pytest.mark.parametrize("flag", ["mask", "keep"])
+def test_bars_are_made_by_outpainting_alone(tmp_path, task, flag):
+  wide = tmp_path / "wide.mp4"
+  media.write_mp4(wide, np.full((8, 32, 64, 3), 200, np.uint8), FPS)
+  sources = {"video": str(wide), "fit": "pad", flag: "box:0,0,32,32"}
+  region = read(task, **sources)[0].region[0, ..., 0]
+  assert (region[:4] == (task == "outpaint")).all()
+  assert (region[12:] == (task == "outpaint")).all()
+  assert (region[4:12, :8] == (flag == "mask")).all()
+  assert (region[4:12, 8:] == (flag == "keep")).all()
+
+
+def test_what_is_transparent_in_a_mask_is_not_white(files, tmp_path):
+  mask = Image.new("RGBA", (32, 32), (255, 255, 255, 0))
+  mask.paste((255, 255, 255, 255), (0, 0, 16, 32))
+  mask.save(tmp_path / "mask.png")
+  region = read(image=files["a.png"], mask=str(tmp_path / "mask.png"))[0].region
+  assert region[0, :, :8].all() and not region[0, :, 8:].any()
+
+
+@pytest.mark.parametrize("suffix", ["gif", "webp"])
+def test_animated_images_are_masks_that_move(files, tmp_path, suffix):
+  frames = [
+    Image.fromarray(np.roll(HALVES, 4 * k, axis=1)).convert(
+      "P" if suffix == "gif" else "RGB"
+    )
+    for k in range(8)
+  ]
+  path = tmp_path / f"mask.{suffix}"
+  options = {"lossless": True} if suffix == "webp" else {}
+  # Centiseconds are all that GIF knows.
+  frames[0].save(
+    path, save_all=True, append_images=frames[1:], duration=70, **options
+  )
+  region = read(video=files["v.mp4"], mask=str(path))[0].region
+  assert region.shape == (8, 16, 16, 1)
+  moved = np.abs(np.diff(region, axis=0)).sum(axis=(1, 2, 3))
+  assert (moved > 0).sum() >= 6
+
+
+def test_a_mask_of_which_nothing_is_left_is_told(files):
+  with pytest.raises(UserError, match="nothing is left of it at 16 x 16"):
+    read(image=files["a.png"], mask="box:0,0,1,1")
+
+
+@pytest.mark.parametrize("name", ["mask", "keep"])
+def test_an_empty_mask_is_no_file(files, name):
+  with pytest.raises(UserError, match="no such mask file: ''"):
+    read(image=files["a.png"], **{name: ""})
+
+
+def test_a_file_that_is_no_mask_is_called_one(files, tmp_path):
+  (tmp_path / "text.png").write_text("no image")
+  with pytest.raises(UserError, match=r"^mask, .*text\.png"):
+    read(image=files["a.png"], mask=str(tmp_path / "text.png"))
+
+
+def test_sources_are_of_the_right_kind():
+  saved = {"image": "a.png", "strength": 0.5, "frames_given": 3}
+  assert saved_sources(saved) == Sources(**saved)
+  for wrong in ({"image": 3}, {"frames_given": 1.5}, {"imagge": "a.png"}):
+    with pytest.raises(UserError, match="cannot be right"):
+      saved_sources(wrong)
+  with pytest.raises(UserError, match="no use for --fit"):
+    check_sources("text_to_video", Sources(fit="crop"))
+
+
+def test_a_file_that_is_cut_off_is_told(tmp_path):
+  whole = tmp_path / "whole.mkv"
+  noise = np.random.default_rng(0).integers(0, 256, (64, 64, 64, 3), np.uint8)
+  media.write_mp4(tmp_path / "a.mp4", noise, FPS)
+  remux(tmp_path / "a.mp4", whole)
+  assert read(video=str(whole))[1] == [
+    f"{whole} is cut after 8 frames at 16 fps"
+  ]
+  cut = tmp_path / "cut.mkv"
+  cut.write_bytes(whole.read_bytes()[: whole.stat().st_size // 20])
+  _, notes = read(video=str(cut))
+  assert "is damaged or cut off" in notes[-1]
+
+
+def remux(source, target):
+  import av
+
+  with av.open(str(source)) as old, av.open(str(target), "w") as new:
+    stream = new.add_stream_from_template(old.streams.video[0])
+    for packet in old.demux(video=0):
+      if packet.dts is not None:
+        packet.stream = stream
+        new.mux(packet)

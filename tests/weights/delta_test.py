@@ -90,6 +90,15 @@ def test_another_base_is_refused(tmp_path):
 def test_what_does_not_fit_is_named():
   with pytest.raises(UserError, match="'x@delta' is to nothing"):
     expand({"x@delta": np.ones(2)}, BASE)
+  base = {"k": np.zeros((3, 4)), "b": np.zeros(4)}
+  with pytest.raises(UserError, match=r"'k@down' lacks 'k@up'"):
+    expand({"k@down": np.ones((3, 2))}, base)
+  for down, up in (((3, 2), (1, 4)), ((3, 2), (2, 5)), ((2, 2), (2, 4))):
+    with pytest.raises(UserError, match=r"factors of .* its base has shape"):
+      expand({"k@down": np.ones(down), "k@up": np.ones(up)}, base)
+  # NumPy would spread it over the base.
+  with pytest.raises(UserError, match=r"has shape \(1,\), its base has \(4,\)"):
+    expand({"b@delta": np.ones(1)}, base)
 
 
 def test_program_writes_a_delta_and_tells_what_is_lost(tmp_path, capsys):
