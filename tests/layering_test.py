@@ -28,7 +28,16 @@ LAYERS = {
   ),
   "wholes": ("models", "conditioning", "data", "evaluation"),
   "doers": ("training", "inference"),
-  "composition": ("build", "initial", "parity", "api", "trials", "cli"),
+  "composition": (
+    "build",
+    "initial",
+    "parity",
+    "linked",
+    "api",
+    "trials",
+    "cli",
+    "job",
+  ),
   "entry": (
     "",  # the package itself, which offers `Lumiere`
     "train",
@@ -76,6 +85,7 @@ ORDER = {
     "loss",
     "guidance",
     "known",
+    "multidiffusion",
     "sampler",
   ),
   "media": ("pixels", "files", "read", "write", "sheet"),
@@ -119,8 +129,9 @@ ORDER = {
     "layout",
     "strokes",
     "table",
+    "segments",
   ),
-  "inference": ("prompt", "material", "generate"),
+  "inference": ("prompt", "material", "generate", "cascade"),
   "training": ("state", "optimizer", "log", "step", "loop"),
 }
 # What a higher layer is refused all the same: it is passed in.

@@ -19,6 +19,7 @@ from lumiere_jax.config.process import (
   DiffusionConfig,
   SamplerConfig,
   ScheduleConfig,
+  WindowsConfig,
 )
 from lumiere_jax.config.recipe import (
   Config,
@@ -39,6 +40,7 @@ __all__ = [
   "TextConfig",
   "TrainConfig",
   "UNetConfig",
+  "WindowsConfig",
   "differences",
   "from_dict",
   "overlay",

@@ -105,6 +105,8 @@ class SamplerConfig:
     guidance_interval: between which shares of the schedule, 0 the clean end and
       1 pure noise, there is guidance (arXiv 2404.07724); steps outside of it
       cost what guidance 1 does.
+    low_res_level: timestep that super-resolution noises its low-resolution clip
+      to (noise conditioning augmentation); 0 is the least.
     known_pixels: puts what is given of a clip into every predicted clean clip,
       not only into the finished one.
     threshold: "none", "static" (clip to [-1, 1]) or "dynamic" (Imagen).
@@ -120,6 +122,7 @@ class SamplerConfig:
   guidance: float = 4.0
   guidance_rescale: float = 0.0
   guidance_interval: tuple[float, float] = (0.0, 1.0)
+  low_res_level: int = 0
   known_pixels: bool = False
   threshold: str = "static"
   threshold_quantile: float = 0.95
@@ -130,6 +133,10 @@ class SamplerConfig:
     choice(self.spacing, ("leading", "trailing", "linspace"), "sampler.spacing")
     choice(self.threshold, ("none", "static", "dynamic"), "sampler.threshold")
     check(self.steps > 0, f"sampler.steps={self.steps} must be > 0")
+    check(
+      self.low_res_level >= 0,
+      f"sampler.low_res_level={self.low_res_level} must be >= 0",
+    )
     check(self.eta >= 0, f"sampler.eta={self.eta} must be >= 0")
     check(
       self.timestep_shift > 0,
@@ -154,3 +161,39 @@ class SamplerConfig:
       self.threshold_max >= 1,
       f"sampler.threshold_max={self.threshold_max} must be >= 1",
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class WindowsConfig:
+  """Windows of MultiDiffusion (section 3.2), for networks of short segments.
+
+  Attributes:
+    frames: of a segment; 0 is the whole clip.
+    overlap: frames that neighbouring segments share.
+    tile_px: height and width of a tile; 0 is the whole frame.
+    tile_overlap_px: pixels that neighbouring tiles share.
+    weights: of a window's positions in the merge: "uniform" (the paper's) or
+      "triangular", which trusts its middle most.
+    per_call: windows that the network sees at once; more need more memory.
+  """
+
+  frames: int = 0
+  overlap: int = 2
+  tile_px: int = 0
+  tile_overlap_px: int = 0
+  weights: str = "uniform"
+  per_call: int = 1
+
+  def __post_init__(self):
+    choice(self.weights, ("uniform", "triangular"), "windows.weights")
+    for name, size, shared in (
+      ("frames", "overlap", self.overlap),
+      ("tile_px", "tile_overlap_px", self.tile_overlap_px),
+    ):
+      whole = getattr(self, name)
+      check(whole >= 0, f"windows.{name}={whole} must be >= 0")
+      check(
+        shared >= 0 and (not whole or shared < whole),
+        f"windows.{size}={shared} must be in 0..{max(whole - 1, 0)}",
+      )
+    check(self.per_call > 0, f"windows.per_call={self.per_call} must be > 0")

@@ -6,7 +6,11 @@ from dataclasses import dataclass, field
 from lumiere_jax.config.check import check, check_regex, choice
 from lumiere_jax.config.condition import ConditionConfig
 from lumiere_jax.config.network import UNetConfig
-from lumiere_jax.config.process import DiffusionConfig, SamplerConfig
+from lumiere_jax.config.process import (
+  DiffusionConfig,
+  SamplerConfig,
+  WindowsConfig,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +59,10 @@ class DataConfig:
     num_frames: frames of a clip.
     fps: frames a second.
     size_px: height and width of a frame.
+    segment_frames: frames of the segments, drawn anywhere in a clip, that
+      training sees; 0 is the whole clip.
+    crop_px: height and width of the squares, drawn anywhere in a frame, that
+      training sees; 0 is the whole frame.
     motion_caption_rate: share of stills in stage 1 that carry the clip's whole
       caption rather than the one without movement.
     focus: movements that training draws more often: those that come hard.
@@ -69,15 +77,28 @@ class DataConfig:
   num_frames: int = 80
   fps: int = 16
   size_px: int = 32
+  segment_frames: int = 0
+  crop_px: int = 0
   motion_caption_rate: float = 0.5
   focus: tuple[str, ...] = ()
   focus_share: float = 0.5
   num_workers: int = 0
 
+  @property
+  def train_size(self) -> tuple[int, int, int]:
+    """Frames, height and width of what training sees."""
+    side = self.crop_px or self.size_px
+    return (self.segment_frames or self.num_frames, side, side)
+
   def __post_init__(self):
     check(self.num_frames > 0, f"data.num_frames={self.num_frames} must be > 0")
     check(self.fps > 0, f"data.fps={self.fps} must be > 0")
     check(self.size_px > 0, f"data.size_px={self.size_px} must be > 0")
+    for name, value, most in (
+      ("segment_frames", self.segment_frames, self.num_frames),
+      ("crop_px", self.crop_px, self.size_px),
+    ):
+      check(0 <= value <= most, f"data.{name}={value} must be in 0..{most}")
     check(
       0 <= self.motion_caption_rate <= 1,
       f"data.motion_caption_rate={self.motion_caption_rate} must be in [0, 1]",
@@ -189,6 +210,8 @@ class Config:
     name: of the model, used in file names.
     weights: weights folder to sample with; a bare name is a shipped one.
     conditional: those for tasks in which part of the clip is given.
+    upscaler: those that enlarge what is made; "" leaves it as it is.
+    upscaler_sampler: how they sample, other than their own config says.
     style: weights that the spatial part is drawn towards (section 4.1): a
       folder, or the name of a shipped style of these weights.
     style_alpha: how far, 0 to 1; the paper takes 0.5 to 1.
@@ -196,6 +219,7 @@ class Config:
     condition: what it is given beside the noisy clip.
     diffusion: what it predicts.
     sampler: how a clip is made.
+    windows: the parts of a clip that the network sees at a time.
     text: the text encoder.
     data: the clips.
     train: the recipe.
@@ -204,28 +228,35 @@ class Config:
   name: str = "lumiere"
   weights: str = ""
   conditional: str = ""
+  upscaler: str = ""
+  upscaler_sampler: SamplerConfig | None = None
   style: str = ""
   style_alpha: float = 0.7
   model: UNetConfig = field(default_factory=UNetConfig)
   condition: ConditionConfig = field(default_factory=ConditionConfig)
   diffusion: DiffusionConfig = field(default_factory=DiffusionConfig)
   sampler: SamplerConfig = field(default_factory=SamplerConfig)
+  windows: WindowsConfig = field(default_factory=WindowsConfig)
   text: TextConfig = field(default_factory=TextConfig)
   data: DataConfig = field(default_factory=DataConfig)
   train: TrainConfig = field(default_factory=TrainConfig)
 
   def __post_init__(self):
     m, d = self.model, self.data
-    check(
-      d.size_px % m.spatial_stride == 0,
-      f"data.size_px={d.size_px} must be a multiple of {m.spatial_stride} "
-      f"(model.patch_size={m.patch_size} and {m.num_levels} levels)",
-    )
-    check(
-      d.num_frames % m.temporal_stride == 0,
-      f"data.num_frames={d.num_frames} must be a multiple of the temporal "
-      f"stride {m.temporal_stride} ({m.num_levels} levels)",
-    )
+    for name in ("size_px", "crop_px"):
+      value = getattr(d, name)
+      check(
+        value % m.spatial_stride == 0,
+        f"data.{name}={value} must be a multiple of {m.spatial_stride} "
+        f"(model.patch_size={m.patch_size} and {m.num_levels} levels)",
+      )
+    for name in ("num_frames", "segment_frames"):
+      value = getattr(d, name)
+      check(
+        value % m.temporal_stride == 0,
+        f"data.{name}={value} must be a multiple of the temporal "
+        f"stride {m.temporal_stride} ({m.num_levels} levels)",
+      )
     check(
       (self.train.stage == "video") == (m.temporal is not None),
       f"train.stage={self.train.stage!r} does not fit model.temporal="
@@ -248,9 +279,9 @@ class Config:
       f"condition.kind={c.kind!r}",
     )
     check(
-      c.kind != "low_res" or d.size_px % c.scale == 0,
-      f"data.size_px={d.size_px} must be a multiple of "
-      f"condition.scale={c.scale}",
+      c.kind != "low_res" or not (d.size_px % c.scale or d.crop_px % c.scale),
+      f"data.size_px={d.size_px} and data.crop_px={d.crop_px} must be "
+      f"multiples of condition.scale={c.scale}",
     )
     check(
       c.kind != "mask" or m.temporal is not None,
