@@ -87,8 +87,8 @@ def describe(cfg: Config) -> str:
     f"trainable {trees.count(trained):,}, frozen {trees.count(frozen):,}"
   )
   d, b = cfg.data, cfg.train.batch_size
-  clip = (d.num_frames,) if cfg.train.stage == "video" else ()
-  lines.append(f"pixels {(b, *clip, d.size_px, d.size_px, 3)} uint8")
+  size = d.train_size if cfg.train.stage == "video" else d.train_size[1:]
+  lines.append(f"pixels {(b, *size, 3)} uint8")
   lines.append(f"text {(b, cfg.text.max_tokens, cfg.model.encoder_hid_dim)}")
   return "\n".join(lines)
 

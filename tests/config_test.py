@@ -120,6 +120,8 @@ def test_ill_typed_value_names_field_value_and_type(values, message):
     ({"model": {"temporal": {"kernel_size": 2}}}, "kernel_size=2 must be odd"),
     ({"train": {"accumulate": 3}}, "accumulate=3 must divide train.batch_size"),
     ({"train": {"steps": 0}}, "train.steps=0 must be > 0"),
+    ({"data": {"segment_frames": 81}}, "data.segment_frames=81 must be in 0"),
+    ({"data": {"crop_px": 33}}, "data.crop_px=33 must be in 0..32"),
     ({"train": {"sample_every": 5}}, "sample_every=5 needs train.sample_prom"),
     ({"train": {"ema_decay": 1.0}}, "train.ema_decay=1.0 must be in"),
     ({"train": {"seed": -1}}, "train.seed=-1 not in"),

@@ -58,6 +58,14 @@ class EmojiMotion(tfds.core.GeneratorBasedBuilder):
       clips.ClipSet(selection="demo", size_px=64),
     ),
     _config(
+      "demo128",
+      # Fewer: without TensorFlow tfds shuffles no more than 1 GB.
+      "32 emoji, 128 pixels",
+      clips.ClipSet(
+        selection="demo", size_px=128, train_clips=1, train_every=5
+      ),
+    ),
+    _config(
       "full64",
       "every usable emoji, 64 pixels",
       clips.ClipSet(selection="all", size_px=64, train_clips=1),

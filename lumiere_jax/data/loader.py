@@ -44,6 +44,7 @@ class _Draw:
   """Turns a record into a training example; pickled to worker processes."""
 
   shape: tuple[int, int, int, int]
+  size: tuple[int, int, int]
   stage: str
   motion_caption_rate: float
 
@@ -53,12 +54,27 @@ class _Draw:
     values = record.parse(data)
     if self.stage == "video":
       pixels = _pixels(values["video"], self.shape)
+      pixels = self._cut(pixels, self.size, rng)
       return {"pixels": pixels, "caption": _text(values["caption"])}
     index = int(rng.integers(self.shape[0]))
     motion = rng.random() < self.motion_caption_rate
     caption = values["caption" if motion else "image_caption"]
     frame = _frame(values["video"], self.shape, index)
+    frame = self._cut(frame, self.size[1:], rng)
     return {"pixels": frame, "caption": _text(caption)}
+
+  def _cut(
+    self,
+    pixels: np.ndarray,
+    size: tuple[int, ...],
+    rng: np.random.Generator,
+  ) -> np.ndarray:
+    """A part of this size, drawn anywhere; draws nothing where it is all."""
+    for axis, length in enumerate(size):
+      if room := pixels.shape[axis] - length:
+        start = int(rng.integers(room + 1))
+        pixels = pixels.take(range(start, start + length), axis)
+    return pixels
 
 
 def make_loader(
@@ -74,9 +90,9 @@ def make_loader(
 
   An element is {"pixels": uint8, "caption": (b,) strings}, where pixels are
   (b, t, h, w, c) in stage "video" and (b, h, w, c), a drawn frame of each
-  clip, in stage "image". Which examples come, and in which order, depends on
-  the seed only, not on the number of workers; all shards together see what one
-  would. `get_state` and `set_state` resume exactly.
+  clip, in stage "image", of `cfg.train_size`. Which examples come, and in which
+  order, depends on the seed only, not on the number of workers; all shards
+  together see what one would. `get_state` and `set_state` resume exactly.
 
   Args:
     cfg: the dataset; `num_workers` > 0 needs parsed absl flags (grain).
@@ -94,7 +110,7 @@ def make_loader(
 
   if stage not in STAGES:
     raise UserError(f"unknown stage {stage!r}{nearest(stage, STAGES)}")
-  draw = _Draw(_shape(cfg), stage, cfg.motion_caption_rate)
+  draw = _Draw(_shape(cfg), cfg.train_size, stage, cfg.motion_caption_rate)
   dataset = _order(_source(cfg, cfg.split), cfg, seed).random_map(draw)
   # Sliced after the drawing: an example is the same in any number of shards.
   dataset = dataset[shard_index::shard_count]

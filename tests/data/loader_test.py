@@ -257,3 +257,46 @@ assert "tensorflow_datasets" in sys.modules
 assert "tensorflow" not in sys.modules
 """
   subprocess.run([sys.executable, "-c", code], check=True, timeout=600)
+
+
+def _is_part(part, clip) -> bool:
+  windows = np.lib.stride_tricks.sliding_window_view(clip, part.shape)
+  return bool((windows == part).all(axis=(-4, -3, -2, -1)).any())
+
+
+@pytest.mark.parametrize("stage", ["video", "image"])
+def test_training_sees_parts_drawn_anywhere(tiny, train, stage):
+  cfg = dataclasses.replace(tiny, segment_frames=4, crop_px=8)
+  size = (4, 8, 8, 3) if stage == "video" else (8, 8, 3)
+  by_caption = collections.defaultdict(list)
+  for clip in train:
+    by_caption[clip.caption] += [clip.video]
+    by_caption[clip.image_caption] += [clip.video]
+  for batch in _take(cfg, 3, stage=stage):
+    assert batch["pixels"].shape == (4, *size)
+    for part, caption in zip(batch["pixels"], batch["caption"], strict=True):
+      whole = part if stage == "video" else part[None]
+      assert any(_is_part(whole, clip) for clip in by_caption[str(caption)])
+
+
+def test_parts_are_drawn_from_the_first_place_to_the_last(tiny):
+  cfg = dataclasses.replace(tiny, segment_frames=14, crop_px=15)
+  place = np.stack(np.meshgrid(*map(range, (16, 16, 16)), indexing="ij"), -1)
+  draw = loader._Draw((16, 16, 16, 3), cfg.train_size, "video", 0.5)
+  rng = np.random.default_rng(0)
+  starts = {
+    tuple(draw._cut(place, (14, 15, 15), rng)[0, 0, 0]) for _ in range(99)
+  }
+  assert starts == set(itertools.product(range(3), range(2), range(2)))
+
+
+def test_the_drawing_is_part_of_the_resumed_state(tiny):
+  cfg = dataclasses.replace(tiny, segment_frames=4, crop_px=8)
+  options = {"stage": "video", "batch_size": 4, "seed": 0}
+  batches = loader.make_loader(cfg, **options)
+  next(batches)
+  state = batches.get_state()
+  wanted = [next(batches) for _ in range(2)]
+  again = loader.make_loader(cfg, **options)
+  again.set_state(state)
+  assert _equal(wanted, [next(again) for _ in range(2)])
