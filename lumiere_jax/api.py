@@ -3,9 +3,8 @@
 
 import copy
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
@@ -17,17 +16,19 @@ from lumiere_jax.conditioning.task import (
   find_task,
   prepare,
 )
-from lumiere_jax.config import Config, SamplerConfig, from_dict, overlay
+from lumiere_jax.config import Config, SamplerConfig, from_dict
 from lumiere_jax.diffusion.sampler import sample_keys
 from lumiere_jax.errors import UserError
 from lumiere_jax.inference.generate import Generator, Start, Text, batches
 from lumiere_jax.inference.prompt import Request, check_prompt, requests
+from lumiere_jax.linked import (
+  conditional_config,
+  upscaler_config,
+  weights_config,
+)
 from lumiere_jax.models.stunet import is_temporal
 from lumiere_jax.shapes import PyTree, UInt8
 from lumiere_jax.weights import folder
-
-# What a config file cannot say better than the weights themselves.
-_OF_WEIGHTS = ("model", "condition", "diffusion", "data", "train")
 
 
 class Lumiere:
@@ -48,6 +49,7 @@ class Lumiere:
     self._params = params
     self._encoder = build.text_encoder(config)
     self._conditional: Lumiere | None = None
+    self._upscaler: Lumiere | None = None
     # Shared with all that `with_style` makes of this one.
     self._generators: dict[tuple[bool, SamplerConfig], Generator] = {}
 
@@ -139,32 +141,56 @@ class Lumiere:
   ) -> UInt8[np.ndarray, "b *t h w 3"]:
     """Makes one batch; `on_step` is called after each denoising step."""
     material = material or Material()
-    given = prepare(task, material, self.clip_size)
-    generator = self.generator(task, sampler)
-    for prompt in {*(r.prompt for r in batch), negative_prompt}:
-      if count := self._encoder.read_tokens(prompt):
-        warnings.warn(
-          f"only the first {count} tokens of {prompt!r} are read", stacklevel=2
-        )
-    text, negative = self._texts(batch, negative_prompt)
-    keys = sample_keys(seed, [r.sample_id for r in batch])
-    start = None
+    given = prepare(task, material, self.material_size)
+    start = low = None
     if TASKS[task].from_clip:
-      video = _repeat(material.video, len(batch))
-      start = Start(video, material.strength)
-    x = generator(
+      start = Start(_repeat(material.video, len(batch)), material.strength)
+    if TASKS[task].upscales:
+      low = _repeat(material.video, len(batch))
+    x = self.generator(task, sampler)(
       self._task_params(task),
-      text,
-      negative,
-      keys,
+      *self._texts(batch, negative_prompt),
+      sample_keys(seed, [r.sample_id for r in batch]),
       on_step,
       given=build.given_batch(self.config, task, given, len(batch)),
       start=start,
+      low=low,
     )
     pixels = media.to_uint8(x)
     if given is not None:
       pixels = np.where(given.mask, given.pixels, pixels)
     return pixels
+
+  def upscale(
+    self,
+    clips: UInt8[np.ndarray, "b t h w 3"],
+    batch: Sequence[Request],
+    *,
+    seed: int,
+    negative_prompt: str = "",
+    on_step: Callable[[], None] | None = None,
+  ) -> UInt8[np.ndarray, "b t high_h high_w 3"]:
+    """Enlarges a batch of this model's clips with its upscaler.
+
+    Args:
+      clips: what `run` made.
+      batch: the requests it was made of.
+      seed: of the noise.
+      negative_prompt: what guidance leads away from.
+      on_step: called after each denoising step.
+
+    Raises:
+      UserError: the model has no upscaler.
+    """
+    upscaler = self.for_task("upscale")
+    x = upscaler.generator("upscale")(
+      upscaler._params,
+      *upscaler._texts(batch, negative_prompt),
+      sample_keys(seed, [r.sample_id for r in batch]),
+      on_step,
+      low=clips,
+    )
+    return media.to_uint8(x)
 
   def compile(
     self,
@@ -176,7 +202,10 @@ class Lumiere:
     text, negative = self._texts([Request("", 0)] * batch_size, "")
     generator = self.generator(task, sampler)
     given = build.given_batch(self.config, task, None, batch_size)
-    generator.compile(self._task_params(task), text, negative, given)
+    low = None
+    if TASKS[task].upscales:
+      low = np.zeros((batch_size, *self.material_size, 3), np.uint8)
+    generator.compile(self._task_params(task), text, negative, given, low)
 
   def for_task(self, task: str) -> "Lumiere":
     """The model that does a task: this one, or its conditional one.
@@ -184,24 +213,28 @@ class Lumiere:
     Raises:
       UserError: an unknown task, or there are no weights for it.
     """
-    if not find_task(task).masked:
+    if find_task(task).upscales:
+      return self._for_upscaling()
+    if not TASKS[task].masked:
       return self
     if self.config.condition.kind == "mask":
       return self
-    if not self.config.conditional:
-      raise UserError(
-        f"task {task!r} needs weights that see what is given, which "
-        f"{self.config.weights!r} has not; give --config.conditional=DIR"
-      )
     if self._conditional is None:
-      config = from_dict(weights_config(self.config.conditional))
-      # Whatever was chosen for this model holds for all tasks.
-      chosen = {
-        name: getattr(self.config, name)
-        for name in ("sampler", "text", "style", "style_alpha")
-      }
-      self._conditional = Lumiere.from_config(replace(config, **chosen))
+      config = conditional_config(self.config, task)
+      self._conditional = Lumiere.from_config(config)
     return self._conditional
+
+  def _for_upscaling(self) -> "Lumiere":
+    if self.config.condition.kind == "low_res":
+      return self
+    if self._upscaler is None:
+      self._upscaler = Lumiere.from_config(upscaler_config(self.config))
+    return self._upscaler
+
+  @property
+  def material_size(self) -> Size:
+    """Frames, height and width of what it is given."""
+    return build.material_size(self.config)
 
   @property
   def clip_size(self) -> Size:
@@ -257,49 +290,14 @@ class Lumiere:
   def _texts(
     self, batch: Sequence[Request], negative_prompt: str
   ) -> tuple[Text, Text]:
+    for prompt in {*(r.prompt for r in batch), negative_prompt}:
+      if count := self._encoder.read_tokens(prompt):
+        warnings.warn(
+          f"only the first {count} tokens of {prompt!r} are read", stacklevel=3
+        )
     text = Text(*self._encoder.encode([r.prompt for r in batch]))
     return text, Text(*self._encoder.encode([negative_prompt]))
 
 
-def style_fingerprint(config: Config) -> str | None:
-  """Fingerprint of the style's weights; None if the config names no style.
-
-  Raises:
-    UserError: no such style.
-  """
-  if not config.style:
-    return None
-  return folder.load_info(build.style_folder(config)).fingerprint
-
-
 def _repeat(x: np.ndarray, count: int) -> np.ndarray:
   return np.broadcast_to(x, (count, *x.shape))
-
-
-def weights_config(
-  name: str, changes: Mapping[str, Any] | None = None
-) -> Mapping[str, Any]:
-  """The configuration that was saved with the weights, set to use them.
-
-  Args:
-    name: of shipped weights, or a weights folder.
-    changes: nested fields that take the place of the saved ones: how to sample
-      may change. Which network they are of, what it predicts and of what size,
-      only the weights know.
-
-  Raises:
-    UserError: no such weights, or none named.
-  """
-  if not name:
-    raise UserError(
-      "no weights; give --weights=DIR or a --config that names them"
-    )
-  saved = folder.load_config(folder.resolve(name))
-  changes = dict(changes or {})
-  if changes.get("weights", name) != name:
-    # Those that a config names beside its weights are for no others.
-    changes.pop("conditional", None)
-  changes = {k: v for k, v in changes.items() if k not in _OF_WEIGHTS}
-  # Prompts are new; what training had encoded once does not hold them.
-  text = {**changes.get("text", {}), "store": ""}
-  return overlay(saved, {**changes, "text": text, "weights": name})

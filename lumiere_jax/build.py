@@ -249,11 +249,13 @@ def check_task(cfg: Config, task: str) -> None:
       f"task {task!r} needs a model of clips; {cfg.weights or cfg.name!r} is "
       "one of images, for task 'text_to_image'"
     )
-  if cfg.condition.kind == "low_res":
-    raise UserError(
-      f"task {task!r} needs a model that starts from noise alone; "
-      f"{cfg.weights or cfg.name!r} enlarges what another one has made"
+  if row.upscales != (cfg.condition.kind == "low_res"):
+    what = (
+      "is one that enlarges what another one has made, for task 'upscale'"
+      if cfg.condition.kind == "low_res"
+      else "enlarges nothing"
     )
+    raise UserError(f"task {task!r}: {cfg.weights or cfg.name!r} {what}")
 
 
 def generator(
@@ -273,15 +275,29 @@ def generator(
     shape = (data.num_frames, *shape)
   network = STUNet(model)
 
-  def apply(params, x, t, text, mask):
-    return network.apply({"params": params}, x, t, text, mask)
+  def apply(params, *inputs):
+    return network.apply({"params": params}, *inputs)
 
-  return Generator(apply, shape, cfg.diffusion, sampler or cfg.sampler)
+  return Generator(
+    apply,
+    shape,
+    cfg.diffusion,
+    sampler or cfg.sampler,
+    cfg.windows if TASKS[task].clip else None,
+    cfg.condition,
+  )
 
 
 def clip_size(cfg: Config) -> Size:
   """Frames, height and width of the clips of a model."""
   return Size(cfg.data.num_frames, cfg.data.size_px, cfg.data.size_px)
+
+
+def material_size(cfg: Config) -> Size:
+  """The size of what a model is given: of its clips, before it enlarges."""
+  size = clip_size(cfg)
+  scale = cfg.condition.scale if cfg.condition.kind == "low_res" else 1
+  return Size(size.t, size.h // scale, size.w // scale)
 
 
 def given_batch(

@@ -20,7 +20,7 @@ import numpy as np
 from tqdm import tqdm
 
 from lumiere_jax import cli, media, trials
-from lumiere_jax.api import Lumiere, style_fingerprint, weights_config
+from lumiere_jax.api import Lumiere
 from lumiere_jax.conditioning.style import ALPHAS
 from lumiere_jax.conditioning.task import Material
 from lumiere_jax.config import Config, DataConfig
@@ -39,6 +39,7 @@ from lumiere_jax.evaluation import (
 )
 from lumiere_jax.evaluation.report import MIN_CLIPS
 from lumiere_jax.inference.prompt import Request
+from lumiere_jax.linked import style_fingerprint, weights_config
 
 Pairs = list[tuple[np.ndarray, Labels]]
 

@@ -5,7 +5,6 @@ Writes for each sample an MP4, an animated WebP, a contact sheet PNG and a JSON
 sidecar with all that is needed to make it again (--replay).
 """
 
-import argparse
 import dataclasses
 import json
 import platform
@@ -22,28 +21,24 @@ import numpy as np
 from tqdm import tqdm
 
 from lumiere_jax import cli, media
-from lumiere_jax.api import Lumiere, style_fingerprint, weights_config
-from lumiere_jax.conditioning.mask import Size
+from lumiere_jax.api import Lumiere
 from lumiere_jax.conditioning.seam import seam_report
 from lumiere_jax.conditioning.style import ALPHAS
-from lumiere_jax.conditioning.task import STRENGTH, TASKS, Material, prepare
-from lumiere_jax.config import Config, to_dict
-from lumiere_jax.errors import UserError, nearest
+from lumiere_jax.conditioning.task import Material, prepare
+from lumiere_jax.config import to_dict
+from lumiere_jax.diffusion.multidiffusion import place_windows
+from lumiere_jax.errors import UserError
+from lumiere_jax.evaluation.segments import seam_strength, segment_borders
+from lumiere_jax.inference.cascade import reduced
 from lumiere_jax.inference.material import (
-  FILES,
   Sources,
-  check_sources,
-  file_hashes,
-  read_material,
-  saved_sources,
 )
 from lumiere_jax.inference.prompt import (
   Request,
-  check_prompt,
   file_stem,
-  read_prompts,
-  requests,
 )
+from lumiere_jax.job import Job, job_material, read_job
+from lumiere_jax.linked import style_fingerprint
 
 # Small clips are enlarged in the MP4 only: players blur what they enlarge.
 _MP4_SIZE_PX = 256
@@ -51,43 +46,24 @@ _SOURCES = tuple(f.name for f in dataclasses.fields(Sources))
 _PACKAGES = ("jax", "jaxlib", "flax", "numpy", "av", "lumiere_jax")
 
 
-@dataclasses.dataclass
-class Plan:
-  """What one call of the program makes; all of it goes into the sidecars."""
-
-  config: Config
-  requests: list[Request]
-  task: str
-  seed: int
-  negative_prompt: str
-  raw: bool
-  sources: Sources
-  style_sweep: bool = False
-  fingerprint: str | None = None
-  style_fingerprint: str | None = None
-  file_hashes: dict[str, str] | None = None
-
-
 def main(argv: Sequence[str]) -> None:
   """The program, given its arguments."""
   start = time.perf_counter()
-  parser = _parser()
-  args, overrides = cli.parse(parser, argv)
-  plan = _replay(args, overrides) if args.replay else _plan(args, overrides)
-  material = _material(plan)
-  with cli.output_folder("--out", args.out) as out:
-    _run(plan, material, out, start)
+  job, folder = read_job(argv, __doc__)
+  material = job_material(job)
+  with cli.output_folder("--out", folder) as out:
+    _run(job, material, out, start)
 
 
-def _run(plan: Plan, material: Material, out: Path, start: float) -> None:
-  """Makes all clips of a plan, and says where they lie."""
+def _run(job: Job, material: Material, out: Path, start: float) -> None:
+  """Makes all clips of a job, and says where they lie."""
   cli.enable_compilation_cache()
-  style = "" if plan.style_sweep else plan.config.style
-  model = Lumiere.from_config(dataclasses.replace(plan.config, style=style))
-  config = plan.config
+  style = "" if job.style_sweep else job.config.style
+  model = Lumiere.from_config(dataclasses.replace(job.config, style=style))
+  config = job.config
   for kind, name, made_with, found in (
-    ("weights", config.weights, plan.fingerprint, model.info.fingerprint),
-    ("style", config.style, plan.style_fingerprint, style_fingerprint(config)),
+    ("weights", config.weights, job.fingerprint, model.info.fingerprint),
+    ("style", config.style, job.style_fingerprint, style_fingerprint(config)),
   ):
     if made_with not in (None, found):
       raise UserError(
@@ -96,198 +72,25 @@ def _run(plan: Plan, material: Material, out: Path, start: float) -> None:
       )
   loaded = time.perf_counter()
   print(
-    f"{plan.config.name}: {model.info.num_params:,} parameters; compiling",
+    f"{job.config.name}: {model.info.num_params:,} parameters; compiling",
     file=sys.stderr,
   )
-  model.compile(task=plan.task)
+  model.compile(task=job.task)
+  if job.scale > 1:
+    model.for_task("upscale").compile(task="upscale")
   compiled = time.perf_counter()
   timings = {
     "load_seconds": loaded - start,
     "compile_seconds": compiled - loaded,
   }
-  for request in plan.requests:
-    paths = _make(model, plan, request, material, out, dict(timings))
+  for request in job.requests:
+    paths = _make(model, job, request, material, out, dict(timings))
     print(f"{request.prompt}: {' '.join(str(p) for p in paths)}", flush=True)
-
-
-def _parser() -> argparse.ArgumentParser:
-  parser = cli.Parser(prog="lumiere_jax.sample", description=__doc__)
-  add = parser.add_argument
-  add("--config", help="a configs/*.py file")
-  add("--weights", help="weights folder, or the name of shipped ones")
-  add("--text_encoder", help="weights folder of the text encoder")
-  add("--prompt", action="append", default=[], help="may be repeated")
-  add("--prompts", help="text file with a prompt on each line")
-  add("--negative_prompt", help="what guidance leads away from")
-  add("--task", help="; ".join(f"{k}: {t.summary}" for k, t in TASKS.items()))
-  add("--image", help="image to begin with, or to bring to life")
-  add("--last_image", help="image to end with")
-  add("--video", help="video to change or to continue")
-  add("--mask", help="white is generated: image, video or box:x0,y0,x1,y1")
-  add("--keep", help="white is kept; in place of --mask")
-  add("--frames_given", type=int, help="frames of the video that are given")
-  add(
-    "--strength",
-    type=float,
-    help="0 keeps the video, 1 nothing of it; 0.6 if not given",
-  )
-  add("--style", help="shipped style, or weights folder, to draw towards")
-  add("--style_alpha", type=float, help="how far, 0 to 1; 0.7 if not given")
-  add("--style_sweep", action="store_true", help="several alphas side by side")
-  add(
-    "--fit",
-    help="crop, pad or stretch what is of another shape; with "
-    "outpaint, pad makes what is missing",
-  )
-  add("--out", default="out", help="folder to write to")
-  add("--seed", type=int, help="0 if not given")
-  add("--num_samples", type=int, help="of each prompt")
-  add("--guidance", type=float, help="scale; 1 is none")
-  add("--steps", type=int, help="denoising steps")
-  add("--sampler", help="ddpm, ddim or dpmpp_2m")
-  add("--raw", action="store_true", help="write the uint8 clip as .npy too")
-  add(
-    "--replay",
-    help="JSON sidecar of a clip to make again; its files may be given anew",
-  )
-  return parser
-
-
-def _plan(args: argparse.Namespace, overrides: dict[str, str]) -> Plan:
-  prompts = read_prompts(args.prompt, args.prompts)
-  task = next(iter(TASKS)) if args.task is None else args.task
-  if task not in TASKS:
-    raise UserError(f"unknown --task={task!r}{nearest(task, TASKS)}")
-  sources = Sources(**{k: getattr(args, k) for k in _SOURCES})
-  if TASKS[task].from_clip and sources.strength is None:
-    sources = dataclasses.replace(sources, strength=STRENGTH)
-  check_sources(task, sources)
-  for flag in ("style_sweep", "style_alpha"):
-    if getattr(args, flag) not in (None, False) and not args.style:
-      raise UserError(f"--{flag} needs --style")
-  if args.style_sweep and args.style_alpha is not None:
-    raise UserError("--style_sweep goes through all alphas: no --style_alpha")
-  file = cli.read_config(args.config) if args.config else {}
-  flags = cli.as_overrides(
-    {
-      "sampler.guidance": args.guidance,
-      "sampler.steps": args.steps,
-      "sampler.name": args.sampler,
-      "text.weights": args.text_encoder or None,
-      "style": args.style,
-      "style_alpha": args.style_alpha,
-    }
-  )
-  num_samples = 1 if args.num_samples is None else args.num_samples
-  name = args.weights or file.get("weights", "")
-  return Plan(
-    config=_config(name, file, flags | overrides, task),
-    requests=requests(prompts, num_samples),
-    task=task,
-    seed=cli.check_seed(args.seed or 0),
-    negative_prompt=args.negative_prompt or "",
-    raw=args.raw,
-    sources=sources,
-    style_sweep=args.style_sweep,
-  )
-
-
-def _config(
-  name: str,
-  file: Mapping[str, Any],
-  overrides: Mapping[str, str],
-  task: str,
-) -> Config:
-  """The configuration of the weights that do the task: named or conditional."""
-  config = cli.resolve(weights_config(name, file), overrides)
-  if not TASKS[task].masked or config.condition.kind == "mask":
-    return config
-  if not config.conditional:
-    raise UserError(
-      f"task {task!r} needs weights that see what is given, which {name!r} "
-      "has not; give --weights=DIR of such, or --config.conditional=DIR"
-    )
-  return cli.resolve(weights_config(config.conditional, file), overrides)
-
-
-def _replay(args: argparse.Namespace, overrides: dict[str, str]) -> Plan:
-  """The plan that a sidecar tells; it takes no other choices beside it."""
-  given = [f"--config.{name}" for name in overrides] + [
-    f"--{name}"
-    for name, value in vars(args).items()
-    if name not in ("replay", "out", "weights", "text_encoder", "raw", *FILES)
-    and not (value is None or value is False or value == [])
-  ]
-  if given:
-    raise UserError(
-      f"--replay takes all from the sidecar; it does not go with {given[0]}"
-    )
-  try:
-    saved = json.loads(Path(args.replay).read_text(encoding="utf-8"))
-    request = Request(check_prompt(saved["prompt"]), int(saved["sample_id"]))
-    values = saved["config"]
-    plan = Plan(
-      config=cli.resolve(values, {}),
-      requests=[request],
-      task=saved["task"],
-      seed=cli.check_seed(saved["seed"]),
-      negative_prompt=saved["negative_prompt"],
-      raw=args.raw or saved["raw"],
-      sources=saved_sources(saved.get("sources", {}) | _files(args, saved)),
-      style_sweep=saved.get("style_sweep", False),
-      fingerprint=saved["weights_fingerprint"],
-      style_fingerprint=saved.get("style_fingerprint"),
-      file_hashes=saved.get("file_hashes"),
-    )
-  except UserError:
-    raise
-  except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-    raise UserError(f"cannot replay {args.replay!r}: {error!r}") from error
-  if args.weights:
-    plan.config = dataclasses.replace(plan.config, weights=args.weights)
-  if args.text_encoder:
-    text = dataclasses.replace(plan.config.text, weights=args.text_encoder)
-    plan.config = dataclasses.replace(plan.config, text=text)
-  return plan
-
-
-def _files(
-  args: argparse.Namespace, saved: Mapping[str, Any]
-) -> dict[str, str]:
-  """Where the files of a sidecar lie now, if flags say so.
-
-  Raises:
-    UserError: the clip was made without such a file.
-  """
-  files = {k: v for k in FILES if (v := getattr(args, k)) is not None}
-  for name in files:
-    if name not in saved.get("sources", {}):
-      raise UserError(f"--{name}: the clip to replay was made without")
-  return files
-
-
-def _material(plan: Plan) -> Material:
-  """Reads and checks the material, before anything slow is done."""
-  cfg = plan.config.data
-  size = Size(cfg.num_frames, cfg.size_px, cfg.size_px)
-  material, notes = read_material(plan.task, plan.sources, size, cfg.fps)
-  hashes = file_hashes(plan.sources)
-  for name in {**hashes, **(plan.file_hashes or hashes)}:
-    if hashes.get(name) != (plan.file_hashes or hashes).get(name):
-      raise UserError(
-        f"--{name}={plan.sources.given().get(name)!r} is not what it was when "
-        "the clip to replay was made"
-      )
-  plan.file_hashes = hashes
-  prepare(plan.task, material, size)
-  for note in notes:
-    print(f"note: {note}", file=sys.stderr)
-  return material
 
 
 def _make(
   model: Lumiere,
-  plan: Plan,
+  job: Job,
   request: Request,
   material: Material,
   out: Path,
@@ -295,40 +98,72 @@ def _make(
 ) -> list[Path]:
   """Samples one request and writes its files; returns their paths."""
   start = time.perf_counter()
-  models = {"": model}
-  if plan.style_sweep:
-    style = plan.config.style
-    models = {f"alpha {a:g}": model.with_style(style, a) for a in ALPHAS}
-  steps = len(models) * model.num_steps(plan.task, material)
-  clips = {}
-  with tqdm(total=steps, unit="step", desc=request.prompt[:40]) as bar:
-    for name, one in models.items():
-      (clips[name],) = one.run(
-        [request],
-        seed=plan.seed,
-        negative_prompt=plan.negative_prompt,
-        task=plan.task,
-        material=material,
-        on_step=bar.update,
-      )
-  pixels = np.concatenate(list(clips.values()), axis=-2)  # Side by side.
+  made = _sample(model, job, request, material)
   timings["run_seconds"] = time.perf_counter() - start
+  sidecar = _sidecar(model, job, request, timings)
+  small, large = ({k: v[i] for k, v in made.items()} for i in range(2))
+  pixels = np.concatenate(list(large.values()), axis=-2)  # Side by side.
+  if job.scale > 1:
+    sidecar |= _upscaled(model, pixels)
+  given = prepare(job.task, material, job.material_size)
+  if given is not None and not job.style_sweep:
+    sidecar["seam"] = seam_report(pixels, given.mask)
+  fps = job.config.data.fps
   with tempfile.TemporaryDirectory(prefix=".", dir=out) as scratch:
     stem = Path(scratch) / "clip"
-    files = write_outputs(
-      stem, pixels, plan.config.data.fps, raw=plan.raw, rows=clips
-    )
+    files = write_outputs(stem, pixels, fps, raw=job.raw, rows=large)
+    if job.scale > 1:
+      low = np.concatenate(list(small.values()), axis=-2)
+      files += write_outputs(f"{stem}.low", low, fps, raw=job.raw, rows=small)
     files.append(Path(f"{stem}.json"))
-    sidecar = _sidecar(model, plan, request, timings)
-    given = prepare(plan.task, material, model.clip_size)
-    if given is not None and not plan.style_sweep:
-      sidecar["seam"] = seam_report(pixels, given.mask)
     files[-1].write_text(json.dumps(sidecar, indent=2) + "\n")
     return media.publish_together(files, out, file_stem(request))
 
 
+def _sample(
+  model: Lumiere, job: Job, request: Request, material: Material
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+  """What the model made and what became of it, for each alpha of a sweep."""
+  models = {"": model}
+  if job.style_sweep:
+    style = job.config.style
+    models = {f"alpha {a:g}": model.with_style(style, a) for a in ALPHAS}
+  small = reduced(material, job.scale) if job.scale > 1 else material
+  steps = model.num_steps(job.task, small)
+  if job.scale > 1:
+    steps += model.for_task("upscale").num_steps("upscale", Material())
+  options = {"seed": job.seed, "negative_prompt": job.negative_prompt}
+  made = {}
+  bar = tqdm(total=len(models) * steps, unit="step", desc=request.prompt[:40])
+  with bar:
+    options["on_step"] = bar.update
+    for name, one in models.items():
+      clips = one.run([request], task=job.task, material=small, **options)
+      enlarged = clips
+      if job.scale > 1:
+        enlarged = one.upscale(clips, [request], **options)
+        # What was given is known in all its pixels.
+        given = prepare(job.task, material, job.material_size)
+        if given is not None:
+          enlarged = np.where(given.mask, given.pixels, enlarged)
+      made[name] = clips[0], enlarged[0]
+  return made
+
+
+def _upscaled(model: Lumiere, pixels: np.ndarray) -> dict[str, Any]:
+  """What the sidecar of an enlarged clip tells beside: are there seams?"""
+  upscaler = model.for_task("upscale")
+  windows = place_windows(upscaler.clip_size, upscaler.config.windows)
+  starts = sorted({int(s) for s in windows.starts[:, 0]})
+  borders = segment_borders(len(pixels), starts, windows.size[0])
+  return {
+    "upscaler_fingerprint": upscaler.info.fingerprint,
+    "segments": seam_strength(pixels, borders) if borders else None,
+  }
+
+
 def write_outputs(
-  stem: Path,
+  stem: Path | str,
   pixels: np.ndarray,
   fps: int,
   *,
@@ -367,21 +202,21 @@ def write_outputs(
 
 
 def _sidecar(
-  model: Lumiere, plan: Plan, request: Request, timings: dict[str, float]
+  model: Lumiere, job: Job, request: Request, timings: dict[str, float]
 ) -> dict[str, Any]:
   return {
     "prompt": request.prompt,
     "sample_id": request.sample_id,
-    "seed": plan.seed,
-    "negative_prompt": plan.negative_prompt,
-    "task": plan.task,
-    "raw": plan.raw,
-    "sources": plan.sources.given(),
-    "style_sweep": plan.style_sweep,
-    "file_hashes": plan.file_hashes,
-    "config": to_dict(plan.config),
+    "seed": job.seed,
+    "negative_prompt": job.negative_prompt,
+    "task": job.task,
+    "raw": job.raw,
+    "sources": job.sources.given(),
+    "style_sweep": job.style_sweep,
+    "file_hashes": job.file_hashes,
+    "config": to_dict(job.config),
     "weights_fingerprint": model.info.fingerprint,
-    "style_fingerprint": style_fingerprint(plan.config),
+    "style_fingerprint": style_fingerprint(job.config),
     "timings": timings,
     "versions": {name: _version(name) for name in _PACKAGES},
     "python": platform.python_version(),

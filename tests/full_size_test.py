@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import pytest
 
 from lumiere_jax import build, cli, sharding, trees
-from lumiere_jax.api import weights_config
 from lumiere_jax.config import from_dict
+from lumiere_jax.linked import weights_config
 from lumiere_jax.models.stunet import STUNet, is_temporal
 from lumiere_jax.text.encoder import abstract_params
 from lumiere_jax.text.t5 import T5Config, T5Encoder

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from lumiere_jax import cli, sample
+from lumiere_jax import cli, job
 from lumiere_jax.conditioning.task import TASKS
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -41,8 +41,8 @@ def test_every_task_that_makes_clips_of_more_than_text_has_an_example():
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda e: e.name)
 def test_the_program_takes_the_command(example, monkeypatch):
   monkeypatch.chdir(ROOT)
-  plan = sample._plan(*cli.parse(sample._parser(), example.arguments))
-  sample._material(plan)
+  plan = job.job_from_flags(*cli.parse(job.parser(""), example.arguments))
+  job.job_material(plan)
   assert plan.task == example.flags.get("task", "text_to_video")
 
 

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from lumiere_jax import build, cli, trees
-from lumiere_jax.api import weights_config
 from lumiere_jax.config import from_dict
 from lumiere_jax.data import render, world
 from lumiere_jax.evaluation import motion
+from lumiere_jax.linked import weights_config
 from lumiere_jax.weights import folder
 
 ROOT = Path(__file__).resolve().parent.parent

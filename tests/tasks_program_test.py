@@ -8,11 +8,11 @@ import json
 import numpy as np
 import pytest
 
-from lumiere_jax import Lumiere, cli, media, sample, trees
-from lumiere_jax.api import weights_config
+from lumiere_jax import Lumiere, cli, job, media, sample, trees
 from lumiere_jax.conditioning.task import TASKS, Material, prepare
 from lumiere_jax.config import from_dict, to_dict
 from lumiere_jax.errors import UserError
+from lumiere_jax.linked import weights_config
 from lumiere_jax.models.stunet import is_input, is_temporal
 from lumiere_jax.models.widen import widen_input
 from lumiere_jax.weights import folder
@@ -242,8 +242,8 @@ def test_conditional_weights_are_those_named_for_the_weights(weights, options):
   flags += options("image_to_video")
 
   def chosen(*more):
-    parsed = cli.parse(sample._parser(), [*flags, *more])
-    return sample._plan(*parsed).config.weights
+    parsed = cli.parse(job.parser(""), [*flags, *more])
+    return job.job_from_flags(*parsed).config.weights
 
   assert chosen() == str(weights.parent / "cond")
   # What the demo's config names is for the demo's weights.

@@ -68,6 +68,7 @@ class Task:
     given: what is given, or None if the task starts from text alone.
     clip: whether it makes a clip rather than an image.
     from_clip: whether it starts from a noised clip (SDEdit).
+    upscales: whether it is one of super-resolution.
   """
 
   summary: str
@@ -75,6 +76,7 @@ class Task:
   given: Callable[[Material, masks.Size], Given] | None = None
   clip: bool = True
   from_clip: bool = False
+  upscales: bool = False
 
   @property
   def masked(self) -> bool:
@@ -250,5 +252,10 @@ TASKS: Mapping[str, Task] = {
     summary="a video in the words of another prompt (SDEdit)",
     needs=("video", "strength"),
     from_clip=True,
+  ),
+  "upscale": Task(
+    summary="a video enlarged (super-resolution)",
+    needs=("video",),
+    upscales=True,
   ),
 }

@@ -24,8 +24,9 @@ from lumiere_jax.diffusion.schedule import Schedule
 from lumiere_jax.errors import UserError
 from lumiere_jax.shapes import Array, Float, Key
 
-# Folded into a sample's key for its first noise; no timestep is as large.
-_INITIAL = 2**32 - 1
+# Folded into a sample's key for its first noise, and for that of the clip it
+# enlarges; no timestep is as large.
+_INITIAL, _LOW_RES = 2**32 - 1, 2**32 - 2
 # Stands for alpha^2 = 0 where DPM-Solver needs a finite log-SNR (as diffusers).
 _TINY = 2.0**-24
 
@@ -91,6 +92,11 @@ def step_noise(
     return jax.random.normal(jax.random.fold_in(key, t), shape, jnp.float32)
 
   return jax.vmap(draw)(keys)
+
+
+def low_res_keys(keys: Key) -> Key:
+  """Keys of the noise of low-resolution clips: (b,), each of keys[i] only."""
+  return jax.vmap(lambda key: jax.random.fold_in(key, _LOW_RES))(keys)
 
 
 def sampling_timesteps(schedule: Schedule, cfg: SamplerConfig) -> np.ndarray:

@@ -9,27 +9,35 @@ import jax
 import jax.numpy as jnp
 
 from lumiere_jax import media
+from lumiere_jax.conditioning.low_res import augment, enlarge
 from lumiere_jax.conditioning.task import Given
-from lumiere_jax.config import DiffusionConfig, SamplerConfig
+from lumiere_jax.config import (
+  ConditionConfig,
+  DiffusionConfig,
+  SamplerConfig,
+  WindowsConfig,
+)
 from lumiere_jax.diffusion.guidance import (
   guidance_timesteps,
   guided,
   thresholded,
 )
 from lumiere_jax.diffusion.known import known_pixels
+from lumiere_jax.diffusion.multidiffusion import place_windows, windowed
 from lumiere_jax.diffusion.prediction import denoiser
 from lumiere_jax.diffusion.sampler import (
   Carry,
   initial_noise,
+  low_res_keys,
   make_step,
   sample_keys,
   sampling_timesteps,
 )
 from lumiere_jax.diffusion.schedule import make_schedule
-from lumiere_jax.shapes import Array, Float, Key, PyTree
+from lumiere_jax.shapes import Array, Float, Key, PyTree, UInt8
 
-# (parameters, x, t, text, mask) -> raw output of the network
-Apply = Callable[[PyTree, Array, Array, Array, Array], Array]
+# (parameters, x, t, text, mask[, noise level]) -> raw output of the network
+Apply = Callable[..., Array]
 
 
 class Text(NamedTuple):
@@ -66,6 +74,8 @@ class Generator:
     shape: tuple[int, ...],
     diffusion: DiffusionConfig,
     sampler: SamplerConfig,
+    windows: WindowsConfig | None = None,
+    condition: ConditionConfig | None = None,
   ):
     """Compiles nothing yet.
 
@@ -74,6 +84,9 @@ class Generator:
       shape: of one sample: (t, h, w, c) or (h, w, c).
       diffusion: what the network predicts.
       sampler: how to sample.
+      windows: the parts of a clip that the network sees at a time; None is
+        all of it.
+      condition: how a low-resolution clip is brought to the network.
     """
     self.shape = shape
     schedule = make_schedule(diffusion.schedule)
@@ -94,30 +107,44 @@ class Generator:
       return Carry.start(schedule.add_noise(clip, noise, t))
 
     @partial(jax.jit, donate_argnames="carry")
-    def advance(params, carry, text, negative, given, keys, start, stop):
-      beside = []  # What the network sees beside noise, guided or not.
+    def advance(params, carry, text, negative, given, low, keys, steps):
+      along, level = [], ()  # What the network sees beside noise, and is told.
       if given is not None:
         clean, mask = _as_floats(given)
-        beside = [mask * clean, mask]
+        along = [mask * clean, mask]
+      if low is not None:
+        large, level = _enlarged(low, keys, sampler, condition)
+        along, level = [large], (level,)
 
-      def network(x, t, condition):
-        words, beside = condition
-        return apply(params, jnp.concatenate([x, *beside], -1), t, *words)
+      def network(x, t, seen):
+        (words, level), along = seen
+        x = jnp.concatenate([x, *along], -1)
+        return apply(params, x, t, *words, *level)
 
-      output = guided(
-        network,
-        (text, beside),
-        (negative, beside),
-        sampler.guidance,
-        sampler.guidance_rescale,
-        interval,
-      )
+      def ask(x, t, seen):
+        (text, negative, level), along = seen
+        return guided(
+          network,
+          ((text, level), along),
+          ((negative, level), along),
+          sampler.guidance,
+          sampler.guidance_rescale,
+          interval,
+        )(x, t)
+
+      if windows is not None:
+        places = place_windows(shape[:3], windows)
+        ask = windowed(ask, places, windows.per_call)
+
+      def output(x, t):
+        return ask(x, t, ((text, negative, level), along))
+
       denoise = denoiser(output, schedule, diffusion)
       denoise = thresholded(denoise, schedule, sampler)
       if given is not None and sampler.known_pixels:
         denoise = known_pixels(denoise, clean, mask, schedule)
       step = make_step(denoise, keys, schedule, sampler, diffusion.variance)
-      return jax.lax.fori_loop(start, stop, step, carry)
+      return jax.lax.fori_loop(*steps, step, carry)
 
     self._begin, self._begin_at, self._advance = begin, begin_at, advance
 
@@ -131,6 +158,7 @@ class Generator:
     *,
     given: Given | None = None,
     start: Start | None = None,
+    low: UInt8[Any, "b *t low_h low_w c"] | None = None,
   ) -> Float[Array, "b *t h w c"]:
     """Samples a batch.
 
@@ -142,6 +170,7 @@ class Generator:
       on_step: called after each denoising step.
       given: (b, ...) what is given of each clip, if the network is told.
       start: (b, ...) the clips to start from instead of from noise alone.
+      low: (b, ...) the clips of a lower resolution to enlarge.
 
     Returns:
       Pixels, about [-1, 1], float32.
@@ -156,10 +185,11 @@ class Generator:
     advance = partial(self._advance, params)
     if on_step is None:
       stop = self.num_steps
-      return advance(carry, text, negative, given, keys, first, stop).x
+      steps = (first, stop)
+      return advance(carry, text, negative, given, low, keys, steps).x
     for i in range(first, self.num_steps):
       carry = jax.block_until_ready(
-        advance(carry, text, negative, given, keys, i, i + 1)
+        advance(carry, text, negative, given, low, keys, (i, i + 1))
       )
       on_step()
     return carry.x
@@ -174,13 +204,25 @@ class Generator:
     text: Text,
     negative: Text,
     given: Given | None = None,
+    low: UInt8[Any, "b *t low_h low_w c"] | None = None,
   ) -> None:
     """Compiles for a batch like `text` by running no step at all."""
     keys = sample_keys(0, range(len(text.mask)))
     text, negative = _on_device(text), _on_device(negative)
     carry = self._begin(keys)
-    carry = self._advance(params, carry, text, negative, given, keys, 0, 0)
+    advance = partial(self._advance, params)
+    carry = advance(carry, text, negative, given, low, keys, (0, 0))
     jax.block_until_ready(carry)
+
+
+def _enlarged(
+  low: Array, keys: Key, sampler: SamplerConfig, condition: ConditionConfig
+) -> tuple[Float[Array, "b *t h w c"], Float[Array, " b"]]:
+  """The low-resolution clip as the network sees it, and its noise level."""
+  level = jnp.full(low.shape[:1], sampler.low_res_level, jnp.float32)
+  large = enlarge(media.to_float(low), condition.scale, condition.align_corners)
+  schedule = make_schedule(condition.schedule)
+  return augment(large, level, low_res_keys(keys), schedule), level
 
 
 def _as_floats(given: Given) -> tuple[Array, Array]:

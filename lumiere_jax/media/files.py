@@ -73,12 +73,13 @@ def free_path(out_dir: str | os.PathLike[str], stem: str) -> Path:
 def publish_together(
   files: Sequence[Path], out_dir: str | os.PathLike[str], stem: str
 ) -> list[Path]:
-  """Gives finished files the names `free_path(out_dir, stem)` + their suffix.
+  """Gives finished files the names `free_path(out_dir, stem)` + their suffixes.
 
   All of them or none, and each under a name that no other program took.
 
   Args:
-    files: with different suffixes, on the file system of `out_dir`.
+    files: with different suffixes (all that follows the first dot), on the
+      file system of `out_dir`.
     out_dir: where they are to lie.
     stem: what their names begin with.
 
@@ -89,7 +90,7 @@ def publish_together(
     base, done = free_path(out_dir, stem), []
     try:
       for file in files:
-        target = Path(f"{base}{file.suffix}")
+        target = Path(f"{base}{''.join(file.suffixes)}")
         _publish(file, target)
         done.append(target)
       return done

@@ -1,0 +1,281 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What one call of `sample` makes, read off its flags or off a sidecar."""
+
+import argparse
+import dataclasses
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from lumiere_jax import cli
+from lumiere_jax.build import material_size
+from lumiere_jax.conditioning.mask import Size
+from lumiere_jax.conditioning.task import STRENGTH, TASKS, Material, prepare
+from lumiere_jax.config import Config, to_dict
+from lumiere_jax.errors import UserError, nearest
+from lumiere_jax.inference.material import (
+  FILES,
+  Sources,
+  check_sources,
+  file_hashes,
+  read_material,
+  saved_sources,
+)
+from lumiere_jax.inference.prompt import (
+  Request,
+  check_prompt,
+  read_prompts,
+  requests,
+)
+from lumiere_jax.linked import (
+  conditional_config,
+  upscaler_config,
+  weights_config,
+)
+
+_SOURCES = tuple(f.name for f in dataclasses.fields(Sources))
+
+
+@dataclasses.dataclass
+class Job:
+  """All of it goes into the sidecars.
+
+  Attributes:
+    config: resolved, of the weights that do the task.
+    requests: the samples to make.
+    task: in which.
+    seed: of the noise.
+    negative_prompt: what guidance leads away from.
+    raw: whether to write arrays too.
+    sources: where the material lies.
+    style_sweep: whether to make each sample at several alphas of the style.
+    fingerprint: of the weights that the sidecar's clip was made with.
+    style_fingerprint: of its style's, likewise.
+    file_hashes: of its material, likewise.
+  """
+
+  config: Config
+  requests: list[Request]
+  task: str
+  seed: int
+  negative_prompt: str
+  raw: bool
+  sources: Sources
+  style_sweep: bool = False
+  fingerprint: str | None = None
+  style_fingerprint: str | None = None
+  file_hashes: dict[str, str] | None = None
+
+  @property
+  def scale(self) -> int:
+    """How many times larger than the model's the clips become."""
+    if not self.config.upscaler or not TASKS[self.task].clip:
+      return 1
+    return upscaler_config(self.config).condition.scale
+
+  @property
+  def material_size(self) -> Size:
+    """Of the finished clips, or of those to enlarge."""
+    size = material_size(self.config)
+    return Size(size.t, size.h * self.scale, size.w * self.scale)
+
+
+def read_job(argv: Sequence[str], description: str) -> tuple[Job, str]:
+  """The job that a command line asks for, and the folder to write to.
+
+  Args:
+    argv: the arguments.
+    description: of the program, for --help.
+
+  Raises:
+    UserError: whatever a user can get wrong, but for the material.
+  """
+  args, overrides = cli.parse(parser(description), argv)
+  make = _from_sidecar if args.replay else job_from_flags
+  return make(args, overrides), args.out
+
+
+def job_material(job: Job) -> Material:
+  """Reads and checks the material, before anything slow is done.
+
+  Raises:
+    UserError: it is not there, damaged, or not what the task takes.
+  """
+  size = job.material_size
+  fps = job.config.data.fps
+  material, notes = read_material(job.task, job.sources, size, fps)
+  hashes = file_hashes(job.sources)
+  for name in {**hashes, **(job.file_hashes or hashes)}:
+    if hashes.get(name) != (job.file_hashes or hashes).get(name):
+      raise UserError(
+        f"--{name}={job.sources.given().get(name)!r} is not what it was when "
+        "the clip to replay was made"
+      )
+  job.file_hashes = hashes
+  prepare(job.task, material, size)
+  for note in notes:
+    print(f"note: {note}", file=sys.stderr)
+  return material
+
+
+def parser(description: str) -> argparse.ArgumentParser:
+  """The flags of `sample`."""
+  flags = cli.Parser(prog="lumiere_jax.sample", description=description)
+  add = flags.add_argument
+  add("--config", help="a configs/*.py file")
+  add("--weights", help="weights folder, or the name of shipped ones")
+  add("--text_encoder", help="weights folder of the text encoder")
+  add("--prompt", action="append", default=[], help="may be repeated")
+  add("--prompts", help="text file with a prompt on each line")
+  add("--negative_prompt", help="what guidance leads away from")
+  add("--task", help="; ".join(f"{k}: {t.summary}" for k, t in TASKS.items()))
+  add("--image", help="image to begin with, or to bring to life")
+  add("--last_image", help="image to end with")
+  add("--video", help="video to change or to continue")
+  add("--mask", help="white is generated: image, video or box:x0,y0,x1,y1")
+  add("--keep", help="white is kept; in place of --mask")
+  add("--frames_given", type=int, help="frames of the video that are given")
+  add(
+    "--strength",
+    type=float,
+    help="0 keeps the video, 1 nothing of it; 0.6 if not given",
+  )
+  add("--style", help="shipped style, or weights folder, to draw towards")
+  add("--style_alpha", type=float, help="how far, 0 to 1; 0.7 if not given")
+  add("--style_sweep", action="store_true", help="several alphas side by side")
+  add(
+    "--fit",
+    help="crop, pad or stretch what is of another shape; with "
+    "outpaint, pad makes what is missing",
+  )
+  add("--out", default="out", help="folder to write to")
+  add("--seed", type=int, help="0 if not given")
+  add("--num_samples", type=int, help="of each prompt")
+  add("--guidance", type=float, help="scale; 1 is none")
+  add("--steps", type=int, help="denoising steps")
+  add("--sampler", help="ddpm, ddim or dpmpp_2m")
+  add("--raw", action="store_true", help="write the uint8 clip as .npy too")
+  add(
+    "--replay",
+    help="JSON sidecar of a clip to make again; its files may be given anew",
+  )
+  return flags
+
+
+def job_from_flags(args: argparse.Namespace, overrides: dict[str, str]) -> Job:
+  """The job of parsed flags.
+
+  Raises:
+    UserError: as `read_job`.
+  """
+  prompts = read_prompts(args.prompt, args.prompts)
+  task = next(iter(TASKS)) if args.task is None else args.task
+  if task not in TASKS:
+    raise UserError(f"unknown --task={task!r}{nearest(task, TASKS)}")
+  sources = Sources(**{k: getattr(args, k) for k in _SOURCES})
+  if TASKS[task].from_clip and sources.strength is None:
+    sources = dataclasses.replace(sources, strength=STRENGTH)
+  check_sources(task, sources)
+  for flag in ("style_sweep", "style_alpha"):
+    if getattr(args, flag) not in (None, False) and not args.style:
+      raise UserError(f"--{flag} needs --style")
+  if args.style_sweep and args.style_alpha is not None:
+    raise UserError("--style_sweep goes through all alphas: no --style_alpha")
+  file = cli.read_config(args.config) if args.config else {}
+  flags = cli.as_overrides(
+    {
+      "sampler.guidance": args.guidance,
+      "sampler.steps": args.steps,
+      "sampler.name": args.sampler,
+      "text.weights": args.text_encoder or None,
+      "style": args.style,
+      "style_alpha": args.style_alpha,
+    }
+  )
+  num_samples = 1 if args.num_samples is None else args.num_samples
+  name = args.weights or file.get("weights", "")
+  return Job(
+    config=_config(name, file, flags | overrides, task),
+    requests=requests(prompts, num_samples),
+    task=task,
+    seed=cli.check_seed(args.seed or 0),
+    negative_prompt=args.negative_prompt or "",
+    raw=args.raw,
+    sources=sources,
+    style_sweep=args.style_sweep,
+  )
+
+
+def _config(
+  name: str,
+  file: Mapping[str, Any],
+  overrides: Mapping[str, str],
+  task: str,
+) -> Config:
+  """The configuration of the weights that do the task: named or conditional."""
+  config = cli.resolve(weights_config(name, file), overrides)
+  if TASKS[task].upscales and config.condition.kind != "low_res":
+    own = {k: v for k, v in overrides.items() if not k.startswith("upscaler")}
+    return cli.resolve(to_dict(upscaler_config(config)), own)
+  if not TASKS[task].masked or config.condition.kind == "mask":
+    return config
+  found = conditional_config(config, task)
+  return cli.resolve(to_dict(found), overrides)
+
+
+def _from_sidecar(args: argparse.Namespace, overrides: dict[str, str]) -> Job:
+  """The job that a sidecar tells; it takes no other choices beside it."""
+  given = [f"--config.{name}" for name in overrides] + [
+    f"--{name}"
+    for name, value in vars(args).items()
+    if name not in ("replay", "out", "weights", "text_encoder", "raw", *FILES)
+    and not (value is None or value is False or value == [])
+  ]
+  if given:
+    raise UserError(
+      f"--replay takes all from the sidecar; it does not go with {given[0]}"
+    )
+  try:
+    saved = json.loads(Path(args.replay).read_text(encoding="utf-8"))
+    request = Request(check_prompt(saved["prompt"]), int(saved["sample_id"]))
+    values = saved["config"]
+    job = Job(
+      config=cli.resolve(values, {}),
+      requests=[request],
+      task=saved["task"],
+      seed=cli.check_seed(saved["seed"]),
+      negative_prompt=saved["negative_prompt"],
+      raw=args.raw or saved["raw"],
+      sources=saved_sources(saved.get("sources", {}) | _files(args, saved)),
+      style_sweep=saved.get("style_sweep", False),
+      fingerprint=saved["weights_fingerprint"],
+      style_fingerprint=saved.get("style_fingerprint"),
+      file_hashes=saved.get("file_hashes"),
+    )
+  except UserError:
+    raise
+  except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    raise UserError(f"cannot replay {args.replay!r}: {error!r}") from error
+  if args.weights:
+    job.config = dataclasses.replace(job.config, weights=args.weights)
+  if args.text_encoder:
+    text = dataclasses.replace(job.config.text, weights=args.text_encoder)
+    job.config = dataclasses.replace(job.config, text=text)
+  return job
+
+
+def _files(
+  args: argparse.Namespace, saved: Mapping[str, Any]
+) -> dict[str, str]:
+  """Where the files of a sidecar lie now, if flags say so.
+
+  Raises:
+    UserError: the clip was made without such a file.
+  """
+  files = {k: v for k in FILES if (v := getattr(args, k)) is not None}
+  for name in files:
+    if name not in saved.get("sources", {}):
+      raise UserError(f"--{name}: the clip to replay was made without")
+  return files

@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The cascade by the command line, on networks of random weights."""
+
+import json
+
+import numpy as np
+import pytest
+
+from lumiere_jax import Lumiere, media, sample
+from lumiere_jax.config import from_dict, to_dict
+from lumiere_jax.errors import UserError
+from lumiere_jax.weights import folder
+from tests.models import nets
+from tests.models.toy import CONFIG
+
+BASE = {
+  **CONFIG,
+  "data": {"num_frames": 8, "size_px": 8},
+  "sampler": {"name": "ddim", "steps": 2, "guidance": 2.0},
+}
+UPSCALER = {
+  **BASE,
+  "name": "toy_ssr",
+  "model": {
+    **BASE["model"],
+    "in_channels": 6,
+    "class_embed_type": "timestep",
+    "temporal": {**BASE["model"]["temporal"], "resample": False},
+  },
+  "condition": {"kind": "low_res", "scale": 2},
+  "data": {"num_frames": 8, "size_px": 16},
+  "windows": {"frames": 4, "overlap": 1},
+  "sampler": {"name": "ddim", "steps": 3, "guidance": 1.0},
+}
+COND = {
+  **BASE,
+  "model": {**BASE["model"], "in_channels": 7},
+  "condition": {"kind": "mask"},
+}
+pytestmark = pytest.mark.usefixtures("hashed_text")
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+  """Weights of a base that names its conditional model and its upscaler."""
+  root = tmp_path_factory.mktemp("weights")
+  names = {"conditional": str(root / "cond"), "upscaler": str(root / "ssr")}
+  for name, values in (
+    ("base", {**BASE, **names}),
+    ("plain", BASE),
+    ("cond", COND),
+    ("ssr", UPSCALER),
+  ):
+    cfg = from_dict(values)
+    folder.save(root / name, nets.randomised(cfg.model), to_dict(cfg), "l")
+  return root
+
+
+def program(weights, out, *options, name="base"):
+  flags = [f"--weights={weights / name}", "--prompt=a cat", f"--out={out}"]
+  sample.main([*flags, "--raw", *options])
+  sidecar = json.loads((out / "a-cat-0.json").read_text())
+  return np.load(out / "a-cat-0.npy"), sidecar
+
+
+def test_a_prompt_becomes_a_small_clip_and_a_large_one(weights, tmp_path):
+  out = tmp_path / "out"
+  large, sidecar = program(weights, out)
+  small = np.load(out / "a-cat-0.low.npy")
+  assert large.shape == (8, 16, 16, 3) and small.shape == (8, 8, 8, 3)
+  plain, _ = program(weights, tmp_path / "plain", name="plain")
+  np.testing.assert_array_equal(small, plain)
+  names = {p.name.removeprefix("a-cat-0") for p in out.iterdir()}
+  kinds = {".mp4", ".webp", ".png", ".npy"}
+  assert names == kinds | {f".low{kind}" for kind in kinds} | {".json"}
+  assert set(sidecar["segments"]) == {"border_mse", "other_mse", "ratio"}
+  assert len(sidecar["upscaler_fingerprint"]) == 64
+  # The same again, and the same by enlarging the small clip by itself.
+  again = tmp_path / "again"
+  sample.main([f"--replay={out / 'a-cat-0.json'}", f"--out={again}"])
+  np.testing.assert_array_equal(np.load(again / "a-cat-0.npy"), large)
+  model = Lumiere.load(str(weights / "base"))
+  from lumiere_jax.inference.prompt import Request
+
+  enlarged = model.upscale(small[None], [Request("a cat", 0)], seed=0)
+  np.testing.assert_array_equal(enlarged[0], large)
+
+
+@pytest.mark.parametrize("name", ["base", "ssr"])
+def test_a_video_is_enlarged_alone(weights, tmp_path, name):
+  rng = np.random.default_rng(0)
+  clip = rng.integers(0, 256, (8, 8, 8, 3), np.uint8)
+  media.write_webp(tmp_path / "in.webp", clip, 16)
+  flags = ["--task=upscale", f"--video={tmp_path / 'in.webp'}"]
+  large, sidecar = program(weights, tmp_path / "o", *flags, name=name)
+  assert large.shape == (8, 16, 16, 3)
+  assert sidecar["config"]["sampler"]["steps"] == 3
+  fewer, _ = program(weights, tmp_path / "p", *flags, "--steps=2", name=name)
+  assert not np.array_equal(large, fewer)
+
+
+def test_pixels_given_large_come_back_exactly(weights, tmp_path):
+  rng = np.random.default_rng(0)
+  image = rng.integers(0, 256, (16, 16, 3), np.uint8)
+  media.write_png(tmp_path / "a.png", image)
+  flags = ["--task=image_to_video", f"--image={tmp_path / 'a.png'}"]
+  out = tmp_path / "out"
+  large, sidecar = program(weights, out, *flags)
+  np.testing.assert_array_equal(large[0], image)
+  small = np.load(out / "a-cat-0.low.npy")
+  blocks = image.reshape(8, 2, 8, 2, 3).mean(axis=(1, 3)).round()
+  np.testing.assert_array_equal(small[0], blocks)
+  assert "seam" in sidecar
+
+
+def test_both_stages_are_set_apart(weights, tmp_path):
+  out = tmp_path / "out"
+  _, sidecar = program(
+    weights,
+    out,
+    "--steps=1",
+    "--config.upscaler_sampler={'name': 'ddim', 'steps': 2, 'guidance': 1.0}",
+  )
+  config = sidecar["config"]
+  assert config["sampler"]["steps"] == 1
+  assert config["upscaler_sampler"]["steps"] == 2
+
+
+@pytest.mark.parametrize(
+  ("name", "args", "message"),
+  [
+    (
+      "plain",
+      ["--task=upscale", "--video=a.mp4"],
+      "needs weights that enlarge",
+    ),
+    ("base", ["--task=upscale"], "needs --video"),
+    ("ssr", [], "is one that enlarges"),
+    ("base", ["--config.upscaler=plain"], "no weights in 'plain'"),
+  ],
+)
+def test_mistakes_are_one_line(weights, tmp_path, name, args, message):
+  with pytest.raises(UserError, match=message) as error:
+    program(weights, tmp_path / "out", *args, name=name)
+  assert "\n" not in str(error.value)
+  assert not (tmp_path / "out").exists()
+
+
+def test_an_upscaler_of_another_size_is_refused(weights, tmp_path):
+  cfg = from_dict({**UPSCALER, "data": {"num_frames": 8, "size_px": 32}})
+  folder.save(tmp_path / "w", nets.randomised(cfg.model), to_dict(cfg), "l")
+  with pytest.raises(UserError, match="enlarges clips of 16 pixels"):
+    program(weights, tmp_path / "o", f"--config.upscaler={tmp_path / 'w'}")
