@@ -147,8 +147,8 @@ def parser(description: str) -> argparse.ArgumentParser:
   add("--style_sweep", action="store_true", help="several alphas side by side")
   add(
     "--fit",
-    help="crop, pad or stretch what is of another shape; with "
-    "outpaint, pad makes what is missing",
+    help="crop (if not given), pad or stretch what is of another shape; "
+    "outpaint makes what pad adds",
   )
   add("--out", default="out", help="folder to write to")
   add("--seed", type=int, help="0 if not given")
@@ -178,11 +178,6 @@ def job_from_flags(args: argparse.Namespace, overrides: dict[str, str]) -> Job:
   if TASKS[task].from_clip and sources.strength is None:
     sources = dataclasses.replace(sources, strength=STRENGTH)
   check_sources(task, sources)
-  for flag in ("style_sweep", "style_alpha"):
-    if getattr(args, flag) not in (None, False) and not args.style:
-      raise UserError(f"--{flag} needs --style")
-  if args.style_sweep and args.style_alpha is not None:
-    raise UserError("--style_sweep goes through all alphas: no --style_alpha")
   file = cli.read_config(args.config) if args.config else {}
   flags = cli.as_overrides(
     {
@@ -196,8 +191,14 @@ def job_from_flags(args: argparse.Namespace, overrides: dict[str, str]) -> Job:
   )
   num_samples = 1 if args.num_samples is None else args.num_samples
   name = args.weights or file.get("weights", "")
+  config = _config(name, file, flags | overrides, task)
+  for flag in ("style_sweep", "style_alpha"):
+    if getattr(args, flag) not in (None, False) and not config.style:
+      raise UserError(f"--{flag} needs --style")
+  if args.style_sweep and args.style_alpha is not None:
+    raise UserError("--style_sweep goes through all alphas: no --style_alpha")
   return Job(
-    config=_config(name, file, flags | overrides, task),
+    config=config,
     requests=requests(prompts, num_samples),
     task=task,
     seed=cli.check_seed(args.seed or 0),
