@@ -12,6 +12,7 @@ from lumiere_jax.conditioning.task import (
   STRENGTH,
   TASKS,
   Material,
+  Task,
   find_task,
   prepare,
 )
@@ -53,10 +54,10 @@ PROTOCOL: Mapping[str, str] = {
 
 
 def check_tasks(names: Sequence[str]) -> None:
-  """Raises UserError unless all are tasks that make clips."""
+  """Raises UserError unless all are tasks that make clips of words."""
   for name in names:
-    if not find_task(name).clip:
-      raise UserError(f"--tasks: {name!r} makes no clips")
+    if not _is_tried(find_task(name)):
+      raise UserError(f"--tasks: {name!r} makes no clips of words")
 
 
 def possible_tasks(config: Config) -> tuple[str, ...]:
@@ -65,8 +66,12 @@ def possible_tasks(config: Config) -> tuple[str, ...]:
   return tuple(
     name
     for name, task in TASKS.items()
-    if task.clip and (masked or not task.masked)
+    if _is_tried(task) and (masked or not task.masked)
   )
+
+
+def _is_tried(task: Task) -> bool:
+  return task.clip and not task.upscales
 
 
 def task_row(

@@ -165,7 +165,7 @@ def test_ill_typed_value_names_field_value_and_type(values, message):
         "model": {"in_channels": 6, "class_embed_type": "timestep"},
         "condition": {"kind": "low_res", "scale": 3},
       },
-      "size_px=32 must be a multiple of condition.scale=3",
+      "size_px=32 and data.crop_px=0 must be multiples of condition.scale=3",
     ),
     ({"condition": {"scale": 1}}, "condition.scale=1 must be > 1"),
     ({"condition": {"max_level": 1000}}, "max_level=1000 must be in 0..999"),
