@@ -13,6 +13,8 @@ from absl import flags
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 DEVICES = "LUMIERE_TEST_DEVICES"
+# What pip cannot install: a reason for a skip that names it holds in CI too.
+EXCUSES = ("accelerator", "browser")
 
 # JAX reads these when it is imported, here and in the processes tests start.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -85,7 +87,7 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo):
-  """In CI, a test skipped for anything but want of an accelerator fails."""
+  """In CI, a test skipped for anything but one of EXCUSES fails."""
   report = yield
   return refuse_skip(report)
 
@@ -103,7 +105,7 @@ def refuse_skip(
   """Turns a skip into a failure where CI allows none."""
   if "CI" in os.environ and report.skipped and not hasattr(report, "wasxfail"):
     reason = str(report.longrepr[-1])
-    if "accelerator" not in reason:
+    if not any(excuse in reason for excuse in EXCUSES):
       report.outcome = "failed"
       report.longrepr = f"{report.nodeid}: no skip is allowed here: {reason}"
   return report

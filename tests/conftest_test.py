@@ -33,11 +33,12 @@ def _report(outcome: str, reason: str) -> pytest.TestReport:
   [
     (True, "skipped", "could not import 'torch'", "failed"),
     (True, "skipped", "needs an accelerator", "skipped"),
+    (True, "skipped", "no browser is installed", "skipped"),
     (True, "passed", "", "passed"),
     (False, "skipped", "could not import 'torch'", "skipped"),
   ],
 )
-def test_only_a_missing_accelerator_excuses_a_skip_in_ci(
+def test_only_what_pip_cannot_install_excuses_a_skip_in_ci(
   conftest, monkeypatch, ci, outcome, reason, expected
 ):
   monkeypatch.delenv("CI", raising=False)

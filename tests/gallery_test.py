@@ -69,7 +69,7 @@ def test_the_page_shows_the_commands_and_what_they_wrote():
 def test_the_page_plays_in_a_browser(tmp_path):
   browser = next(filter(None, map(shutil.which, BROWSERS)), None)
   if browser is None:
-    pytest.skip("no Chromium is installed")
+    pytest.skip("no browser (Chromium) is installed")
   # Root may not use the sandbox, containers have little shared memory.
   flags = ["--no-sandbox"] if os.geteuid() == 0 else []
   flags += ["--headless", "--disable-gpu", "--disable-dev-shm-usage"]
