@@ -5,6 +5,7 @@ import copy
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -142,21 +143,15 @@ class Lumiere:
     """Makes one batch; `on_step` is called after each denoising step."""
     material = material or Material()
     given = prepare(task, material, self.material_size)
-    start = low = None
+    inputs = {"given": build.given_batch(self.config, task, given, len(batch))}
     if TASKS[task].from_clip:
-      start = Start(_repeat(material.video, len(batch)), material.strength)
+      clips = _repeat(material.video, len(batch))
+      inputs["start"] = Start(clips, material.strength)
     if TASKS[task].upscales:
-      low = _repeat(material.video, len(batch))
-    x = self.generator(task, sampler)(
-      self._task_params(task),
-      *self._texts(batch, negative_prompt),
-      sample_keys(seed, [r.sample_id for r in batch]),
-      on_step,
-      given=build.given_batch(self.config, task, given, len(batch)),
-      start=start,
-      low=low,
+      inputs["low"] = _repeat(material.video, len(batch))
+    pixels = self._sample(
+      task, batch, seed, negative_prompt, on_step, sampler, **inputs
     )
-    pixels = media.to_uint8(x)
     if given is not None:
       pixels = np.where(given.mask, given.pixels, pixels)
     return pixels
@@ -183,12 +178,29 @@ class Lumiere:
       UserError: the model has no upscaler.
     """
     upscaler = self.for_task("upscale")
-    x = upscaler.generator("upscale")(
-      upscaler._params,
-      *upscaler._texts(batch, negative_prompt),
+    return upscaler._sample(
+      "upscale", batch, seed, negative_prompt, on_step, low=clips
+    )
+
+  def _sample(
+    self,
+    task: str,
+    batch: Sequence[Request],
+    seed: int,
+    negative_prompt: str,
+    on_step: Callable[[], None] | None,
+    sampler: SamplerConfig | None = None,
+    **inputs: Any,
+  ) -> UInt8[np.ndarray, "b *t h w 3"]:
+    """One batch of the generator, whose `inputs` are beside text and noise."""
+    text, negative = self._texts(batch, negative_prompt)
+    x = self.generator(task, sampler)(
+      self._task_params(task),
+      text,
+      negative,
       sample_keys(seed, [r.sample_id for r in batch]),
       on_step,
-      low=clips,
+      **inputs,
     )
     return media.to_uint8(x)
 

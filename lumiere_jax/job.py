@@ -3,6 +3,7 @@
 
 import argparse
 import dataclasses
+import functools
 import json
 import sys
 from collections.abc import Mapping, Sequence
@@ -68,7 +69,7 @@ class Job:
   style_fingerprint: str | None = None
   file_hashes: dict[str, str] | None = None
 
-  @property
+  @functools.cached_property
   def scale(self) -> int:
     """How many times larger than the model's the clips become."""
     if not self.config.upscaler or not TASKS[self.task].clip:
@@ -107,8 +108,9 @@ def job_material(job: Job) -> Material:
   fps = job.config.data.fps
   material, notes = read_material(job.task, job.sources, size, fps)
   hashes = file_hashes(job.sources)
-  for name in {**hashes, **(job.file_hashes or hashes)}:
-    if hashes.get(name) != (job.file_hashes or hashes).get(name):
+  expected = hashes if job.file_hashes is None else job.file_hashes
+  for name in {**hashes, **expected}:
+    if hashes.get(name) != expected.get(name):
       raise UserError(
         f"--{name}={job.sources.given().get(name)!r} is not what it was when "
         "the clip to replay was made"
@@ -222,8 +224,7 @@ def _config(
     return cli.resolve(to_dict(upscaler_config(config)), own)
   if not TASKS[task].masked or config.condition.kind == "mask":
     return config
-  found = conditional_config(config, task)
-  return cli.resolve(to_dict(found), overrides)
+  return cli.resolve(to_dict(conditional_config(config, task)), overrides)
 
 
 def _from_sidecar(args: argparse.Namespace, overrides: dict[str, str]) -> Job:

@@ -87,17 +87,17 @@ def upscaler_config(config: Config) -> Config:
   saved = from_dict(weights_config(config.upscaler))
   if saved.condition.kind != "low_res":
     raise UserError(f"upscaler={config.upscaler!r} enlarges nothing")
-  data = replace(saved.data, num_frames=config.data.num_frames)
+  wanted = config.data
   found = replace(
     saved,
     sampler=config.upscaler_sampler or saved.sampler,
-    data=replace(data, fps=config.data.fps),
+    data=replace(saved.data, num_frames=wanted.num_frames, fps=wanted.fps),
   )
   small = build.material_size(found).h
-  if small != config.data.size_px:
+  if small != wanted.size_px:
     raise UserError(
       f"upscaler={config.upscaler!r} enlarges clips of {small} pixels, "
-      f"{config.weights!r} makes some of {config.data.size_px}"
+      f"{config.weights!r} makes some of {wanted.size_px}"
     )
   return found
 

@@ -24,25 +24,18 @@ from lumiere_jax import cli, media
 from lumiere_jax.api import Lumiere
 from lumiere_jax.conditioning.seam import seam_report
 from lumiere_jax.conditioning.style import ALPHAS
-from lumiere_jax.conditioning.task import Material, prepare
+from lumiere_jax.conditioning.task import Given, Material, prepare
 from lumiere_jax.config import to_dict
 from lumiere_jax.diffusion.multidiffusion import place_windows
 from lumiere_jax.errors import UserError
 from lumiere_jax.evaluation.segments import seam_strength, segment_borders
 from lumiere_jax.inference.cascade import reduced
-from lumiere_jax.inference.material import (
-  Sources,
-)
-from lumiere_jax.inference.prompt import (
-  Request,
-  file_stem,
-)
+from lumiere_jax.inference.prompt import Request, file_stem
 from lumiere_jax.job import Job, job_material, read_job
 from lumiere_jax.linked import style_fingerprint
 
 # Small clips are enlarged in the MP4 only: players blur what they enlarge.
 _MP4_SIZE_PX = 256
-_SOURCES = tuple(f.name for f in dataclasses.fields(Sources))
 _PACKAGES = ("jax", "jaxlib", "flax", "numpy", "av", "lumiere_jax")
 
 
@@ -98,14 +91,14 @@ def _make(
 ) -> list[Path]:
   """Samples one request and writes its files; returns their paths."""
   start = time.perf_counter()
-  made = _sample(model, job, request, material)
+  given = prepare(job.task, material, job.material_size)
+  made = _sample(model, job, request, material, given)
   timings["run_seconds"] = time.perf_counter() - start
   sidecar = _sidecar(model, job, request, timings)
   small, large = ({k: v[i] for k, v in made.items()} for i in range(2))
   pixels = np.concatenate(list(large.values()), axis=-2)  # Side by side.
   if job.scale > 1:
     sidecar |= _upscaled(model, pixels)
-  given = prepare(job.task, material, job.material_size)
   if given is not None and not job.style_sweep:
     sidecar["seam"] = seam_report(pixels, given.mask)
   fps = job.config.data.fps
@@ -121,7 +114,11 @@ def _make(
 
 
 def _sample(
-  model: Lumiere, job: Job, request: Request, material: Material
+  model: Lumiere,
+  job: Job,
+  request: Request,
+  material: Material,
+  given: Given | None,
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
   """What the model made and what became of it, for each alpha of a sweep."""
   models = {"": model}
@@ -143,7 +140,6 @@ def _sample(
       if job.scale > 1:
         enlarged = one.upscale(clips, [request], **options)
         # What was given is known in all its pixels.
-        given = prepare(job.task, material, job.material_size)
         if given is not None:
           enlarged = np.where(given.mask, given.pixels, enlarged)
       made[name] = clips[0], enlarged[0]

@@ -116,24 +116,17 @@ def windowed(
     groups = _groups(windows, per_call, axis_name)
     shared, along = condition
 
+    def answers(starts: Array) -> Array:
+      return _ask(network, windows.size, starts, x, t, shared, along)
+
     def one(total: Array, group: Any) -> tuple[Array, None]:
       starts, weights = group
-      raw = _ask(network, windows.size, starts, x, t, shared, along)
+      raw = answers(starts)
       for i in range(per_call):
         total = _add(total, raw[i], starts[i], [w[i] for w in weights])
       return total, None
 
-    channels = jax.eval_shape(
-      lambda: _ask(
-        network,
-        windows.size,
-        jnp.asarray(windows.starts[:1]),
-        x,
-        t,
-        shared,
-        along,
-      )
-    ).shape[-1]
+    channels = jax.eval_shape(answers, windows.starts[:1]).shape[-1]
     total = jnp.zeros((*x.shape[:-1], channels), jnp.float32)
     if axis_name is not None:
       total = jax.lax.pcast(total, axis_name, to="varying")

@@ -88,14 +88,7 @@ def continuation_row(
   along = [_object_along(t, gallery) for t in trials]
   row = _accuracies([t.made for t in trials], trials, gallery, palette)
   filled = _accuracies(fills, trials, gallery, palette)
-  motions = {
-    "made": [_motion(t.made, ~_still(t.mask)) for t in trials],
-    "fill": [
-      _motion(f, ~_still(t.mask)) for f, t in zip(fills, trials, strict=True)
-    ],
-    "real": [_motion(t.real, ~_still(t.mask)) for t in trials],
-    "given": [_motion(t.made, _still(t.mask)) for t in trials],
-  }
+  motions = [_motions(t, fill) for t, fill in zip(trials, fills, strict=True)]
   return row | {
     "given_exact": float(np.mean([_is_exact(t) for t in trials])),
     "object_r1_along": np.mean(along, axis=0).tolist(),
@@ -103,7 +96,7 @@ def continuation_row(
       zip(("made", "fill"), map(_psnr, errors.mean(axis=0)), strict=True)
     ),
     "closer_than_fill": float(np.mean(errors[:, 0] < errors[:, 1])),
-    "motion": {name: _mean(values) for name, values in motions.items()},
+    "motion": {name: _mean([m[name] for m in motions]) for name in motions[0]},
     "fill": {
       name: filled[name]
       for name in ("background_accuracy", "movement_accuracy", "object_r1")
@@ -155,11 +148,15 @@ def _object_along(
   )
 
 
-def _still(
-  mask: Bool[np.ndarray, "t h w 1"],
-) -> Bool[np.ndarray, "pairs h w"]:
-  """Where a pixel is given in a frame and in the one after it."""
-  return (mask[1:] & mask[:-1])[..., 0]
+def _motions(trial: Continuation, fill: Clip) -> dict[str, float | None]:
+  """Motion of what was not given, and of pixels given in both of two frames."""
+  still = (trial.mask[1:] & trial.mask[:-1])[..., 0]
+  return {
+    "made": _motion(trial.made, ~still),
+    "fill": _motion(fill, ~still),
+    "real": _motion(trial.real, ~still),
+    "given": _motion(trial.made, still),
+  }
 
 
 def _motion(clip: Clip, where: Bool[np.ndarray, "pairs h w"]) -> float | None:

@@ -184,8 +184,7 @@ class Generator:
       carry = self._begin_at(keys, start.clip, self._timesteps[first])
     advance = partial(self._advance, params)
     if on_step is None:
-      stop = self.num_steps
-      steps = (first, stop)
+      steps = (first, self.num_steps)
       return advance(carry, text, negative, given, low, keys, steps).x
     for i in range(first, self.num_steps):
       carry = jax.block_until_ready(

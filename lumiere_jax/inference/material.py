@@ -126,7 +126,7 @@ def read_material(
   whole = f"{_BOX}0,0,{source.w},{source.h}" if source else ""
   spec = sources.mask if sources.mask is not None else sources.keep
   if spec is None and bars:
-    spec, region = whole, 0.0
+    spec = whole
   if spec is not None:
     white = _read_region(spec, source, size, fps, covered, fit)
     region = 1.0 - white if sources.mask is None else white

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
+from lumiere_jax.evaluation import Gallery
+
 PALETTE = {
   "red": (214, 32, 40),
   "orange": (255, 136, 0),
@@ -141,3 +143,13 @@ class Drawing:
 @pytest.fixture(scope="session")
 def drawing() -> Drawing:
   return Drawing()
+
+
+@pytest.fixture(scope="session")
+def gallery(drawing) -> Gallery:
+  """Every object on two backgrounds."""
+  return Gallery(
+    (drawing.clip(name, background, "stays", num_frames=8), name)
+    for name in drawing.objects
+    for background in ("white", "black")
+  )

@@ -6,22 +6,12 @@ import pytest
 
 from lumiere_jax.evaluation import (
   Continuation,
-  Gallery,
   Labels,
   continuation_row,
 )
 from lumiere_jax.evaluation.continuation import nearest_fill
 
 T = 24
-
-
-@pytest.fixture(scope="module")
-def gallery(drawing):
-  return Gallery(
-    (drawing.clip(name, background, "stays", num_frames=8), name)
-    for name in drawing.objects
-    for background in ("white", "black")
-  )
 
 
 @pytest.fixture

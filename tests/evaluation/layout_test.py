@@ -4,19 +4,10 @@
 import numpy as np
 import pytest
 
-from lumiere_jax.evaluation import Edit, Gallery, Labels, edit_row
+from lumiere_jax.evaluation import Edit, Labels, edit_row
 from lumiere_jax.evaluation.layout import overlap
 
 ASKED = "salmon square"
-
-
-@pytest.fixture(scope="module")
-def gallery(drawing):
-  return Gallery(
-    (drawing.clip(name, background, "stays", num_frames=8), name)
-    for name in drawing.objects
-    for background in ("white", "black")
-  )
 
 
 @pytest.fixture(scope="module")

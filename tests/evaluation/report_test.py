@@ -8,7 +8,6 @@ import pytest
 from lumiere_jax.errors import UserError
 from lumiere_jax.evaluation import (
   MOVEMENTS,
-  Gallery,
   Labels,
   evaluate_rows,
   format_table,
@@ -30,15 +29,6 @@ FIELDS = {
   "flicker",
   "n",
 }
-
-
-@pytest.fixture(scope="module")
-def gallery(drawing):
-  return Gallery(
-    (drawing.clip(name, background, "stays", num_frames=8), name)
-    for name in drawing.objects
-    for background in ("white", "black")
-  )
 
 
 @pytest.fixture(scope="module")
