@@ -35,6 +35,7 @@ setup(
     "array_record>=0.8.3",
     "av>=15",
     "chex>=0.1.91",
+    "dm-pix>=0.4.4",
     # Typed keys, jax.set_mesh and AxisType as they are since 0.10; 0.12 is the
     # newest tried.
     "jax>=0.10.2,<0.13",

@@ -18,8 +18,10 @@ from lumiere_jax.conditioning.task import (
   prepare,
 )
 from lumiere_jax.config import Config, SamplerConfig, from_dict
+from lumiere_jax.diffusion.multidiffusion import place_windows
 from lumiere_jax.diffusion.sampler import sample_keys
 from lumiere_jax.errors import UserError
+from lumiere_jax.evaluation.segments import segment_borders
 from lumiere_jax.inference.generate import Generator, Start, Text, batches
 from lumiere_jax.inference.prompt import Request, check_prompt, requests
 from lumiere_jax.linked import (
@@ -252,6 +254,12 @@ class Lumiere:
   def clip_size(self) -> Size:
     """Frames, height and width of its clips."""
     return build.clip_size(self.config)
+
+  def segment_borders(self) -> list[int]:
+    """Pairs (i, i + 1) of frames that are not of the same segments."""
+    windows = place_windows(self.clip_size, self.config.windows)
+    starts = sorted({int(s) for s in windows.starts[:, 0]})
+    return segment_borders(self.clip_size.t, starts, windows.size[0])
 
   def generator(
     self, task: str, sampler: SamplerConfig | None = None

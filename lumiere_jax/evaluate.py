@@ -5,19 +5,18 @@ Makes clips for combinations of object, background and movement that training
 saw and for held-out ones, and measures them beside real clips (the ceiling)
 and beside the same clips under other clips' captions (the floor). Every other
 task is measured on parts of the real held-out clips, beside what those would
-be filled with without a model, and a style (--style) along its alpha. The real
+be filled with without a model; super-resolution on real clips made small,
+beside bicubic and Lanczos filters; a style (--style) along its alpha. The real
 clips come from the data set, so --config.data.data_dir must hold it.
 """
 
 import dataclasses
 import json
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from lumiere_jax import cli, media, trials
 from lumiere_jax.api import Lumiere
@@ -25,6 +24,7 @@ from lumiere_jax.conditioning.style import ALPHAS
 from lumiere_jax.conditioning.task import Material
 from lumiere_jax.config import Config, DataConfig
 from lumiere_jax.data import loader, world
+from lumiere_jax.enlarging import upscale_rows
 from lumiere_jax.errors import UserError
 from lumiere_jax.evaluation import (
   STYLE_PROTOCOL,
@@ -37,9 +37,11 @@ from lumiere_jax.evaluation import (
   strokes,
   style_row,
 )
+from lumiere_jax.evaluation.perceptual import FeatureDistance
 from lumiere_jax.evaluation.report import MIN_CLIPS
 from lumiere_jax.inference.prompt import Request
 from lumiere_jax.linked import style_fingerprint, weights_config
+from lumiere_jax.studio import Studio
 
 Pairs = list[tuple[np.ndarray, Labels]]
 
@@ -58,6 +60,8 @@ class Options:
     tasks: a row for each; None for all that the model can do.
     style: a row for each alpha towards it; "" for none.
     style_data: where the stills lie that the style was trained on.
+    features: folder of the network that enlarged clips are compared by; ""
+      leaves that out.
   """
 
   num_clips: int = MIN_CLIPS
@@ -66,6 +70,7 @@ class Options:
   tasks: tuple[str, ...] | None = None
   style: str = ""
   style_data: str = ""
+  features: str = ""
 
 
 def main(argv: Sequence[str]) -> None:
@@ -85,6 +90,12 @@ def main(argv: Sequence[str]) -> None:
   )
   add("--style", default="", help="measure this style along its alpha too")
   add("--style_data", default="", help="data_dir of the style's stills")
+  add(
+    "--features",
+    default="",
+    help="folder that import_weights --from=efficientnet-lite0 wrote: compares "
+    "enlarged clips in its features too",
+  )
   add(
     "--clips",
     help="folder that keeps the generated clips: what lies there already "
@@ -118,6 +129,7 @@ def main(argv: Sequence[str]) -> None:
     tasks=tasks,
     style=args.style,
     style_data=args.style_data,
+    features=args.features,
   )
   # Before the hour of work, not after it.
   media.check_free(args.out)
@@ -141,7 +153,6 @@ def evaluate(config: Config, options: Options) -> dict[str, Any]:
     UserError: no data set, no weights for a task, no such style, or nothing
       to measure.
   """
-  real = list(loader.read_clips(config.data, "held_out", options.num_clips))
   model = Lumiere.from_config(config)
   if options.style:
     # Refused now, not after an hour.
@@ -154,21 +165,43 @@ def evaluate(config: Config, options: Options) -> dict[str, Any]:
   if not tasks and not options.style:
     raise UserError("--tasks is empty and there is no --style to measure")
   models = {task: model.for_task(task) for task in tasks}
+  distance = None
+  if options.features:
+    distance = FeatureDistance.load(options.features)
+  studio = Studio(config, options.seed, options.clips)
+  report = {}
+  upscales = bool(models.pop("upscale", None))
+  if models or options.style:
+    report = _clip_report(model, models, studio, options)
+  if upscales:
+    report["upscale"] = upscale_rows(model, studio, options.num_clips, distance)
+  return report
+
+
+def _clip_report(
+  model: Lumiere,
+  models: Mapping[str, Lumiere],
+  studio: Studio,
+  options: Options,
+) -> dict[str, Any]:
+  """All rows of clips that a model makes of words and of parts of clips."""
+  config = studio.config
+  real = list(loader.read_clips(config.data, "held_out", options.num_clips))
   gallery = _gallery(config, real)
-  studio = Studio(config, options)
   rows = {}
-  if "text_to_video" in tasks:
+  if "text_to_video" in models:
     rows = _text_rows(model, studio, real)
   report = evaluate_rows(rows, gallery, world.BACKGROUNDS, allow_small=True)
   report["protocol"] |= studio.made_with(model)
   report["protocol"]["gallery_clips"] = GALLERY_CLIPS
-  for task in (task for task in tasks if task != "text_to_video"):
+  for task in (task for task in models if task != "text_to_video"):
     make = studio.maker(models[task], task, task, len(real))
     report[task] = trials.task_row(task, real, make, gallery, world.BACKGROUNDS)
     fingerprint = models[task].info.fingerprint
     report[task]["weights_fingerprint"] = fingerprint
   if options.style:
-    report["style"] = {options.style: _style_rows(model, studio, real, gallery)}
+    rows = _style_rows(model, studio, real, gallery, options)
+    report["style"] = {options.style: rows}
   return report
 
 
@@ -192,15 +225,15 @@ def _gallery(config: Config, real: Sequence[loader.LabelledClip]) -> Gallery:
 
 
 def _text_rows(
-  model: Lumiere, studio: "Studio", real: Sequence[loader.LabelledClip]
+  model: Lumiere, studio: Studio, real: Sequence[loader.LabelledClip]
 ) -> dict[str, Pairs]:
   """Clips of captions alone, beside the real ones."""
-  config, count = studio.config, studio.options.num_clips
+  config, count = studio.config, len(real)
   seen = _generated(
     model, studio, "train", list(loader.read_clips(config.data, "train", count))
   )
   held_out = _generated(model, studio, "held_out", real)
-  seed = studio.options.seed
+  seed = studio.seed
   return {
     "seen": seen,
     "held_out": held_out,
@@ -211,7 +244,7 @@ def _text_rows(
 
 def _generated(
   model: Lumiere,
-  studio: "Studio",
+  studio: Studio,
   split: str,
   real: Sequence[loader.LabelledClip],
   folder: str = "",
@@ -244,14 +277,15 @@ def _drawings(data: Mapping[str, DataConfig]) -> dict[str, dict[str, Strokes]]:
 
 def _style_rows(
   model: Lumiere,
-  studio: "Studio",
+  studio: Studio,
   real: Sequence[loader.LabelledClip],
   gallery: Gallery,
+  options: Options,
 ) -> dict[str, Any]:
   """A row for each alpha, and one for real clips of each style."""
-  data = _styled_data(studio.config, studio.options)
+  data = _styled_data(studio.config, options)
   drawn = _drawings(data)
-  style = studio.options.style
+  style = options.style
   clips: dict[str, Pairs] = {}
   for alpha in ALPHAS:
     # What has no part of the style is what text alone makes.
@@ -273,93 +307,6 @@ def _style_rows(
     name: style_row(row, drawn, gallery, world.BACKGROUNDS) | provenance
     for name, row in clips.items()
   }
-
-
-class Studio:
-  """Makes the clips, and keeps them where the options say."""
-
-  def __init__(self, config: Config, options: Options):
-    self.config, self.options = config, options
-
-  def made_with(self, model: Lumiere) -> dict[str, Any]:
-    """What the clips of a model depend on, beside caption and task."""
-    made_with = {
-      "weights_fingerprint": model.info.fingerprint,
-      "data_fingerprint": loader.fingerprint(self.config.data),
-      "seed": self.options.seed,
-      "sampler": dataclasses.asdict(self.config.sampler),
-    }
-    if model.config.style:
-      made_with["style_fingerprint"] = style_fingerprint(model.config)
-    return made_with
-
-  def maker(
-    self,
-    model: Lumiere,
-    task: str,
-    row: str,
-    count: int,
-    folder: str | None = None,
-  ) -> trials.Make:
-    """A function that makes the n-th clip of a row.
-
-    Args:
-      model: makes them.
-      task: in which.
-      row: their name.
-      count: how many there will be.
-      folder: of the row, in that of all; named like the row if not given.
-
-    Raises:
-      UserError: other clips lie where they are to be kept.
-    """
-    kept = None
-    if self.options.clips:
-      kept = Path(self.options.clips) / (row if folder is None else folder)
-      _claim(kept, self.made_with(model))
-    bar = tqdm(total=count, desc=folder or row, file=sys.stderr)
-
-    def make(index: int, request: Request, material: Material) -> np.ndarray:
-      path = kept and kept / f"{row}-{index:05d}.npy"
-      if path and path.is_file():
-        clip = np.load(path)
-      else:
-        clip = model.run(
-          [request],
-          seed=self.options.seed,
-          task=task,
-          material=material,
-          sampler=self.config.sampler,
-        )[0]
-        if path:
-          media.save_npy(path, clip)
-      bar.update()
-      if index + 1 == count:
-        bar.close()
-      return clip
-
-    return make
-
-
-def _claim(clips_dir: Path, made_with: Mapping[str, Any]) -> None:
-  """Notes what the clips of a folder are made with.
-
-  Raises:
-    UserError: those that lie there are made with something else.
-  """
-  note = clips_dir / "made_with.json"
-  text = json.dumps(made_with, indent=2)
-  if note.is_file():
-    saved = json.loads(note.read_text())
-    for name, value in json.loads(text).items():  # Tuples as lists.
-      if saved.get(name) != value:
-        raise UserError(
-          f"the clips in --clips={clips_dir} are made with "
-          f"{name}={saved.get(name)!r}, not {value!r}"
-        )
-    return
-  with media.new_file(note) as temporary:
-    temporary.write_text(text + "\n")
 
 
 if __name__ == "__main__":

@@ -5,10 +5,13 @@
                        --src is its folder, or that of its whole pipeline
 --from=hf-t5           a T5 v1.1 or its encoder, as transformers saves it
 --from=hf-bert         a BERT, likewise
+--from=efficientnet-lite0
+                       the file of a torch EfficientNet-Lite0, whose features
+                       `evaluate` compares frames by
 
 Writes a weights folder: of a U-Net for `sample --weights`, `train --init_from`
-and `Lumiere.load`, of an encoder for `--text_encoder`. Every tensor is used
-once and keeps its bits.
+and `Lumiere.load`, of an encoder for `--text_encoder`, of a feature network for
+`evaluate --features`. Every tensor is used once and keeps its bits.
 """
 
 import argparse
@@ -29,11 +32,15 @@ from lumiere_jax.config import (
   to_dict,
 )
 from lumiere_jax.errors import UserError, nearest
+from lumiere_jax.evaluation.efficientnet import (
+  abstract_params as efficientnet_params,
+)
 from lumiere_jax.shapes import PyTree
 from lumiere_jax.text.encoder import abstract_params, encoder_module
 from lumiere_jax.weights import (
   bert,
   diffusers_unet,
+  efficientnet,
   folder,
   foreign,
   scheduler,
@@ -43,7 +50,8 @@ from lumiere_jax.weights.rules import Rules, describe, plan
 from lumiere_jax.weights.shards import DTYPES, check_target
 
 _SOURCE = "import_weights"
-FORMATS = ("diffusers-unet", "hf-t5", "hf-bert")
+_FEATURES = "efficientnet-lite0"
+FORMATS = ("diffusers-unet", "hf-t5", "hf-bert", _FEATURES)
 # Tokens that IF's captions are padded to.
 IF_TOKENS = 77
 
@@ -57,7 +65,7 @@ def main(argv: Sequence[str]) -> None:
   )
   add = parser.add_argument
   add("--from", dest="format", required=True, help=", ".join(FORMATS))
-  add("--src", required=True, help="folder of the model")
+  add("--src", required=True, help="folder of the model, or its file")
   add("--out", required=True, help="weights folder to write")
   add("--dtype", help=f"{', '.join(DTYPES)}; the source's if not given")
   add(
@@ -74,6 +82,8 @@ def main(argv: Sequence[str]) -> None:
   check_target(out, args.dtype)
   if args.format == "diffusers-unet":
     import_unet(src, out, dtype=args.dtype)
+  elif args.format == _FEATURES:
+    import_features(src, out, dtype=args.dtype)
   else:
     import_encoder(args.format.removeprefix("hf-"), src, out, dtype=args.dtype)
   if not args.skip_parity:
@@ -185,6 +195,26 @@ def import_encoder(
   return _write(model, out, rules, target, config, dtype=dtype, files=files)
 
 
+def import_features(
+  src: Path, out: Path, *, dtype: str | None = None
+) -> folder.Info:
+  """Writes a weights folder of a torch EfficientNet-Lite0.
+
+  Args:
+    src: its file.
+    out: folder to write; absent or empty.
+    dtype: type of the stored weights; None keeps the source's.
+
+  Raises:
+    UserError: as in `import_unet`.
+  """
+  if not src.is_file():
+    raise UserError(f"--src={src} is no file")
+  config = {"features": {"kind": _FEATURES}}
+  target = efficientnet_params()
+  return _write(src, out, efficientnet.rules, target, config, dtype=dtype)
+
+
 def _write(
   model: Path,
   out: Path,
@@ -195,7 +225,7 @@ def _write(
   dtype: str | None,
   files: Sequence[Path] = (),
 ) -> folder.Info:
-  """Sends every tensor of a model's folder to a weights folder; tells how."""
+  """Sends every tensor of a model to a weights folder; tells how."""
   with foreign.open_weights(model) as source:
     table = rules(source.keys())
     leaves = plan(source, table, target, keep_types=True)
@@ -216,16 +246,15 @@ def _write(
 
 def parity_line(format_name: str, src: Path, out: Path) -> str:
   """The error of what was imported on random input, or why there is none."""
-  library, error, part = (
-    ("diffusers", parity.unet_error, "unet")
-    if format_name == "diffusers-unet"
-    else ("transformers", parity.encoder_error, "text_encoder")
+  library, error, part = _LIBRARIES.get(
+    format_name, ("transformers", parity.encoder_error, "text_encoder")
   )
   missing = parity.missing_packages("torch", library)
   if missing:
     return f"parity: not measured, {' and '.join(missing)} not installed"
   try:
-    largest = error(foreign.model_folder(src, part), out)
+    model = foreign.model_folder(src, part) if part else src
+    largest = error(model, out)
   except Exception as problem:  # The import is done; theirs may fail at will.
     reason = str(problem).strip().split("\n")[0]
     return f"parity: not measured, {library} failed: {reason}"
@@ -234,6 +263,11 @@ def parity_line(format_name: str, src: Path, out: Path) -> str:
   return f"parity: largest error {largest:.1e} of the largest of {library}"
 
 
+# What to compare with, how, and the model's folder in a pipeline.
+_LIBRARIES = {
+  "diffusers-unet": ("diffusers", parity.unet_error, "unet"),
+  _FEATURES: ("efficientnet_lite_pytorch", parity.features_error, ""),
+}
 _ENCODERS = {
   "t5": (t5.t5_config, t5.rules),
   "bert": (bert.bert_config, bert.rules),

@@ -11,6 +11,7 @@ import numpy as np
 
 from lumiere_jax import build
 from lumiere_jax.config import from_dict
+from lumiere_jax.evaluation.efficientnet import SIZE_PX, EfficientNetLite0
 from lumiere_jax.models.stunet import STUNet
 from lumiere_jax.text.encoder import encoder_module
 from lumiere_jax.weights import folder, foreign
@@ -62,6 +63,27 @@ def encoder_error(src: Path, out: Path) -> float:
     {"params": params}, jnp.asarray(ids, jnp.int32), jnp.asarray(mask)
   )
   return _error(np.asarray(actual)[mask], expected[mask])
+
+
+def features_error(src: Path, out: Path) -> float:
+  """The same of an EfficientNet-Lite0's pooled features, and its package."""
+  import torch
+  from efficientnet_lite_pytorch import EfficientNet
+
+  params, _, _ = folder.load(out)
+  random = np.random.default_rng(0)
+  pixels = random.uniform(-1, 1, (2, SIZE_PX, SIZE_PX, 3)).astype(np.float32)
+  params = jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), params)
+  actual = EfficientNetLite0().apply({"params": params}, jnp.asarray(pixels))
+  network = EfficientNet.from_name("efficientnet-lite0").eval()
+  with foreign.open_weights(src) as tensors:
+    network.load_state_dict(
+      {k: torch.from_numpy(np.array(v)) for k, v in tensors.items()}
+    )
+  levels = np.moveaxis((pixels + 1) * 127.5, -1, 1)
+  with torch.no_grad():
+    maps = network.extract_features(torch.from_numpy((levels - 127) / 128))
+  return _error(actual.pooled, maps.mean(dim=(2, 3)).numpy())
 
 
 def _error(actual: Any, expected: np.ndarray) -> float:

@@ -26,9 +26,8 @@ from lumiere_jax.conditioning.seam import seam_report
 from lumiere_jax.conditioning.style import ALPHAS
 from lumiere_jax.conditioning.task import Given, Material, prepare
 from lumiere_jax.config import to_dict
-from lumiere_jax.diffusion.multidiffusion import place_windows
 from lumiere_jax.errors import UserError
-from lumiere_jax.evaluation.segments import seam_strength, segment_borders
+from lumiere_jax.evaluation.segments import neighbour_mse, seam_strength
 from lumiere_jax.inference.cascade import reduced
 from lumiere_jax.inference.prompt import Request, file_stem
 from lumiere_jax.job import Job, job_material, read_job
@@ -149,12 +148,11 @@ def _sample(
 def _upscaled(model: Lumiere, pixels: np.ndarray) -> dict[str, Any]:
   """What the sidecar of an enlarged clip tells beside: are there seams?"""
   upscaler = model.for_task("upscale")
-  windows = place_windows(upscaler.clip_size, upscaler.config.windows)
-  starts = sorted({int(s) for s in windows.starts[:, 0]})
-  borders = segment_borders(len(pixels), starts, windows.size[0])
   return {
     "upscaler_fingerprint": upscaler.info.fingerprint,
-    "segments": seam_strength(pixels, borders) if borders else None,
+    "segments": seam_strength(
+      neighbour_mse(pixels), upscaler.segment_borders()
+    ),
   }
 
 

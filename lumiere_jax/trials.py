@@ -54,24 +54,23 @@ PROTOCOL: Mapping[str, str] = {
 
 
 def check_tasks(names: Sequence[str]) -> None:
-  """Raises UserError unless all are tasks that make clips of words."""
+  """Raises UserError unless all are tasks that make clips."""
   for name in names:
-    if not _is_tried(find_task(name)):
-      raise UserError(f"--tasks: {name!r} makes no clips of words")
+    if not find_task(name).clip:
+      raise UserError(f"--tasks: {name!r} makes no clips")
 
 
 def possible_tasks(config: Config) -> tuple[str, ...]:
-  """The tasks that weights, with their conditional ones, make clips in."""
-  masked = config.conditional or config.condition.kind == "mask"
-  return tuple(
-    name
-    for name, task in TASKS.items()
-    if _is_tried(task) and (masked or not task.masked)
-  )
+  """The tasks that weights, with those they name beside, make clips in."""
+  kind = config.condition.kind
+  masked = config.conditional or kind == "mask"
 
+  def possible(task: Task) -> bool:
+    if task.upscales:
+      return bool(config.upscaler) or kind == "low_res"
+    return kind != "low_res" and (bool(masked) or not task.masked)
 
-def _is_tried(task: Task) -> bool:
-  return task.clip and not task.upscales
+  return tuple(n for n, task in TASKS.items() if task.clip and possible(task))
 
 
 def task_row(

@@ -6,8 +6,10 @@ import json
 import numpy as np
 import pytest
 
-from lumiere_jax import Lumiere, media, sample
+from lumiere_jax import Lumiere, evaluate, media, sample
 from lumiere_jax.config import from_dict, to_dict
+from lumiere_jax.data import loader
+from lumiere_jax.data.loader import LabelledClip
 from lumiere_jax.errors import UserError
 from lumiere_jax.weights import folder
 from tests.models import nets
@@ -151,3 +153,96 @@ def test_an_upscaler_of_another_size_is_refused(weights, tmp_path):
   folder.save(tmp_path / "w", nets.randomised(cfg.model), to_dict(cfg), "l")
   with pytest.raises(UserError, match="enlarges clips of 16 pixels"):
     program(weights, tmp_path / "o", f"--config.upscaler={tmp_path / 'w'}")
+
+
+@pytest.fixture
+def real_clips(monkeypatch):
+  """A data set of four clips that move a little."""
+  rng = np.random.default_rng(0)
+  still = rng.integers(0, 256, (4, 1, 16, 16, 3), np.uint8)
+  clips = [
+    LabelledClip(
+      video=np.concatenate([np.roll(x, i, axis=2) for i in range(8)]),
+      caption="a cat sliding right on a red background",
+      image_caption="a cat on a red background",
+      emoji="cat",
+      background="red",
+      movement="slides right",
+      phase=0,
+    )
+    for x in still
+  ]
+  read = []
+
+  def read_clips(cfg, split, limit):
+    read.append((cfg.size_px, cfg.data_dir, split))
+    return clips[:limit]
+
+  monkeypatch.setattr(loader, "read_clips", read_clips)
+  monkeypatch.setattr(loader, "fingerprint", lambda cfg: "data")
+  return read
+
+
+def evaluation(weights, tmp_path, *options, name="base"):
+  out = tmp_path / f"{name}.json"
+  config = tmp_path / "config.py"
+  config.write_text(
+    "import ml_collections\ndef get_config():\n"
+    f"  weights = {str(weights / name)!r}\n"
+    "  return ml_collections.ConfigDict({'weights': weights})\n"
+  )
+  evaluate.main(
+    [
+      f"--config={config}",
+      "--tasks=upscale",
+      "--num_clips=3",
+      "--allow_small",
+      f"--out={out}",
+      "--config.data.data_dir=here",
+      *options,
+    ]
+  )
+  return json.loads(out.read_text())
+
+
+def test_evaluation_of_a_cascade_compares_with_filters(
+  weights, tmp_path, real_clips, capsys
+):
+  report = evaluation(weights, tmp_path, f"--clips={tmp_path / 'clips'}")
+  assert set(report) == {"upscale"}
+  # Of the upscaler's size, from where the data set was said to lie.
+  assert set(real_clips) == {(16, "here", "held_out")}
+  rows = report["upscale"]
+  assert set(rows) == {"protocol", "real", "generated"}
+  assert set(rows["real"]) == {"model", "bicubic", "lanczos", "real"}
+  assert set(rows["generated"]) == {"model", "bicubic", "lanczos"}
+  assert rows["real"]["lanczos"]["psnr_db"] > rows["real"]["model"]["psnr_db"]
+  assert "psnr_db" not in rows["real"]["real"]
+  assert rows["generated"]["model"]["seam_ratio"] > 0
+  assert len(rows["real"]["model"]["neighbour_mse"]) == 7
+  assert rows["protocol"]["segment_borders"] == [2, 3, 6]
+  printed = capsys.readouterr().out
+  assert "| real: lanczos | " in printed and "| generated: model | " in printed
+  names = {p.name for p in (tmp_path / "clips").iterdir()}
+  assert names == {"upscale_real", "upscale_generated", "to_enlarge"}
+
+
+def test_kept_clips_are_measured_again(weights, tmp_path, real_clips):
+  clips = f"--clips={tmp_path / 'clips'}"
+  first = evaluation(weights, tmp_path, clips, name="ssr")
+  assert set(first["upscale"]) == {"protocol", "real"}
+  kept = tmp_path / "clips" / "upscale_real" / "upscale_real-00000.npy"
+  np.save(kept, np.zeros((8, 16, 16, 3), np.uint8))
+  (tmp_path / "ssr.json").unlink()
+  again = evaluation(weights, tmp_path, clips, name="ssr")
+  psnr = [r["upscale"]["real"]["model"]["psnr_db"] for r in (first, again)]
+  assert psnr[0] != psnr[1]
+
+
+def test_what_enlarges_nothing_is_not_measured_enlarging(
+  weights, tmp_path, real_clips
+):
+  with pytest.raises(UserError, match="needs weights that enlarge"):
+    evaluation(weights, tmp_path, name="plain")
+  with pytest.raises(UserError, match="nowhere"):
+    evaluation(weights, tmp_path, "--features=nowhere")

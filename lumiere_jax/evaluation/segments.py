@@ -30,19 +30,26 @@ def segment_borders(
 
 
 def seam_strength(
-  clip: UInt8[np.ndarray, "t h w c"], borders: Sequence[int]
-) -> dict[str, float]:
+  changes: Float[np.ndarray, " pairs"], borders: Sequence[int]
+) -> dict[str, float] | None:
   """The change between frames at segments' borders, and elsewhere.
+
+  None if there are no borders, or nothing else.
+
+  Args:
+    changes: `neighbour_mse` of a clip, or its mean over several.
+    borders: as `segment_borders` tells them.
 
   Returns:
     border_mse: mean over the borders of the squared difference of both frames.
     other_mse: the same over all other pairs.
     ratio: the first over the second; about 1 where no seam is to be seen.
   """
-  mse = neighbour_mse(clip)
-  at = np.zeros(len(mse), bool)
+  at = np.zeros(len(changes), bool)
   at[list(borders)] = True
-  border, other = float(mse[at].mean()), float(mse[~at].mean())
+  if at.all() or not at.any():
+    return None
+  border, other = float(changes[at].mean()), float(changes[~at].mean())
   return {
     "border_mse": border,
     "other_mse": other,

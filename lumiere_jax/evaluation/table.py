@@ -16,15 +16,23 @@ def format_table(report: Row) -> str:
   One of what every row has, and one of each kind of row for what only those
   have; what a report lacks is left out.
   """
-  rows = {k: v for k, v in report.items() if k not in ("protocol", "style")}
-  tables = [_table(rows, _ALL)]
+  rows = {k: v for k, v in report.items() if k not in _SECTIONS}
+  tables = [_table(rows, _ALL)] if rows else []
   for field, cells in (("psnr_db", _GIVEN), ("layout_iou", _EDIT)):
     some = {name: row for name, row in rows.items() if field in row}
     tables += [_table(some, cells)] if some else []
   for style, alphas in report.get("style", {}).items():
     named = {f"{style} {alpha}": row for alpha, row in alphas.items()}
     tables += [_table(named, _ALL), _table(named, _style_cells(alphas))]
+  enlarged = report.get("upscale", {})
+  for name in (name for name in enlarged if name != "protocol"):
+    named = {f"{name}: {kind}": row for kind, row in enlarged[name].items()}
+    tables.append(_table(named, _enlarged_cells(enlarged[name])))
   return "\n\n".join(tables)
+
+
+# Of a report, what are no rows of clips made of words or of given parts.
+_SECTIONS = ("protocol", "style", "upscale")
 
 
 def _table(rows: Mapping[str, Row], cells: Cells) -> str:
@@ -50,7 +58,7 @@ def _percent(name: str) -> Callable[[Row], str]:
   return lambda row: f"{100 * row[name]:.0f}"
 
 
-def _number(value: float | None, digits: int = 1) -> str:
+def _number(value: int | float | None, digits: int = 1) -> str:
   return "-" if value is None else f"{value:.{digits}f}"
 
 
@@ -85,6 +93,27 @@ _EDIT: Cells = {
   "layout_iou_other": lambda row: _number(row["layout_iou_other"], 2),
   "source_object_r1": _percent("source_object_r1"),
 }
+
+
+# Measures of an enlarged clip, and how many digits they are told with.
+_ENLARGED = {
+  "psnr_db": 2,
+  "ssim": 4,
+  "feature_distance": 4,
+  "sharpness": 0,
+  "flicker": 2,
+  "frame_difference": 2,
+  "seam_ratio": 3,
+  "n": 0,
+}
+
+
+def _enlarged_cells(rows: Mapping[str, Row]) -> Cells:
+  def cell(name: str, digits: int) -> Callable[[Row], str]:
+    return lambda row: _number(row.get(name), digits)
+
+  found = {name for row in rows.values() for name in row}
+  return {k: cell(k, d) for k, d in _ENLARGED.items() if k in found}
 
 
 def _style_cells(alphas: Mapping[str, Row]) -> Cells:

@@ -3,6 +3,7 @@
 
 import contextlib
 import json
+import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -136,14 +137,17 @@ def weight_files(folder: Path) -> list[Path]:
 
 
 @contextlib.contextmanager
-def open_weights(folder: Path) -> Iterator[Mapping[str, LazyTensor]]:
-  """Yields the tensors of a model folder; each is read when it is needed.
+def open_weights(src: Path) -> Iterator[Mapping[str, LazyTensor]]:
+  """Yields the tensors of a model; each is read when it is needed.
+
+  Args:
+    src: the model's folder, or its only file.
 
   Raises:
     UserError: no weights, a missing or damaged file, or a pickle where torch
       is not installed.
   """
-  files = weight_files(folder)
+  files = [src] if src.is_file() else weight_files(src)
   if files[0].suffix == ".safetensors":
     with open_files(files) as tensors:
       yield tensors
@@ -161,7 +165,13 @@ def _open_pickle(file: Path) -> dict[str, LazyTensor]:
       ", or use the safetensors of the same model"
     ) from None
   try:
-    state = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
+    # Files of torch before 1.6 are no archives that could be mapped.
+    state = torch.load(
+      file,
+      map_location="cpu",
+      weights_only=True,
+      mmap=zipfile.is_zipfile(file),
+    )
     return {key: _torch_tensor(value) for key, value in state.items()}
   except Exception as error:  # Whatever a damaged pickle may raise.
     reason = str(error).strip().split("\n")[0]

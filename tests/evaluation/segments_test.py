@@ -32,8 +32,16 @@ def test_jumps_between_segments_are_seen():
   smooth = rng.integers(100, 110, (32, 8, 8, 3)).astype(np.uint8)
   borders = segment_borders(32, (0, 8, 16, 24), 8)
   assert borders == [7, 15, 23]
-  assert seam_strength(smooth, borders)["ratio"] == pytest.approx(1, abs=0.2)
+  assert seam_strength(neighbour_mse(smooth), borders)[
+    "ratio"
+  ] == pytest.approx(1, abs=0.2)
   jumpy = (
     smooth + 40 * (np.arange(32) // 8 % 2).astype(np.uint8)[:, None, None, None]
   )
-  assert seam_strength(jumpy, borders)["ratio"] > 20
+  assert seam_strength(neighbour_mse(jumpy), borders)["ratio"] > 20
+
+
+def test_there_is_no_seam_without_borders_or_without_anything_else():
+  changes = np.ones(3)
+  assert seam_strength(changes, []) is None
+  assert seam_strength(changes, [0, 1, 2]) is None
