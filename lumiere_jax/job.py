@@ -52,8 +52,8 @@ class Job:
     raw: whether to write arrays too.
     sources: where the material lies.
     style_sweep: whether to make each sample at several alphas of the style.
-    fingerprint: of the weights that the sidecar's clip was made with.
-    style_fingerprint: of its style's, likewise.
+    fingerprints: of the weights, style and upscaler that the sidecar's clip
+      was made with.
     file_hashes: of its material, likewise.
   """
 
@@ -65,8 +65,9 @@ class Job:
   raw: bool
   sources: Sources
   style_sweep: bool = False
-  fingerprint: str | None = None
-  style_fingerprint: str | None = None
+  fingerprints: Mapping[str, str | None] = dataclasses.field(
+    default_factory=dict
+  )
   file_hashes: dict[str, str] | None = None
 
   @functools.cached_property
@@ -252,8 +253,10 @@ def _from_sidecar(args: argparse.Namespace, overrides: dict[str, str]) -> Job:
       raw=args.raw or saved["raw"],
       sources=saved_sources(saved.get("sources", {}) | _files(args, saved)),
       style_sweep=saved.get("style_sweep", False),
-      fingerprint=saved["weights_fingerprint"],
-      style_fingerprint=saved.get("style_fingerprint"),
+      fingerprints={
+        kind: saved.get(f"{kind}_fingerprint")
+        for kind in ("weights", "style", "upscaler")
+      },
       file_hashes=saved.get("file_hashes"),
     )
   except UserError:

@@ -52,12 +52,10 @@ def _run(job: Job, material: Material, out: Path, start: float) -> None:
   cli.enable_compilation_cache()
   style = "" if job.style_sweep else job.config.style
   model = Lumiere.from_config(dataclasses.replace(job.config, style=style))
-  config = job.config
-  for kind, name, made_with, found in (
-    ("weights", config.weights, job.fingerprint, model.info.fingerprint),
-    ("style", config.style, job.style_fingerprint, style_fingerprint(config)),
-  ):
+  for kind, found in _fingerprints(model, job).items():
+    made_with = job.fingerprints.get(kind)
     if made_with not in (None, found):
+      name = getattr(job.config, kind)
       raise UserError(
         f"the clip was made with {kind} {made_with[:12]}..., but {name!r} "
         f"holds {found[:12]}..."
@@ -97,7 +95,8 @@ def _make(
   small, large = ({k: v[i] for k, v in made.items()} for i in range(2))
   pixels = np.concatenate(list(large.values()), axis=-2)  # Side by side.
   if job.scale > 1:
-    sidecar |= _upscaled(model, pixels)
+    borders = model.for_task("upscale").segment_borders()
+    sidecar["segments"] = seam_strength(neighbour_mse(pixels), borders)
   if given is not None and not job.style_sweep:
     sidecar["seam"] = seam_report(pixels, given.mask)
   fps = job.config.data.fps
@@ -143,17 +142,6 @@ def _sample(
           enlarged = np.where(given.mask, given.pixels, enlarged)
       made[name] = clips[0], enlarged[0]
   return made
-
-
-def _upscaled(model: Lumiere, pixels: np.ndarray) -> dict[str, Any]:
-  """What the sidecar of an enlarged clip tells beside: are there seams?"""
-  upscaler = model.for_task("upscale")
-  return {
-    "upscaler_fingerprint": upscaler.info.fingerprint,
-    "segments": seam_strength(
-      neighbour_mse(pixels), upscaler.segment_borders()
-    ),
-  }
 
 
 def write_outputs(
@@ -209,12 +197,21 @@ def _sidecar(
     "style_sweep": job.style_sweep,
     "file_hashes": job.file_hashes,
     "config": to_dict(job.config),
-    "weights_fingerprint": model.info.fingerprint,
-    "style_fingerprint": style_fingerprint(job.config),
+    **{f"{k}_fingerprint": v for k, v in _fingerprints(model, job).items()},
     "timings": timings,
     "versions": {name: _version(name) for name in _PACKAGES},
     "python": platform.python_version(),
     "device": jax.devices()[0].device_kind,
+  }
+
+
+def _fingerprints(model: Lumiere, job: Job) -> dict[str, str | None]:
+  """Of all weights that a clip is made with, by the config's name for them."""
+  upscaler = model.for_task("upscale").info if job.scale > 1 else None
+  return {
+    "weights": model.info.fingerprint,
+    "style": style_fingerprint(job.config),
+    "upscaler": upscaler and upscaler.fingerprint,
   }
 
 

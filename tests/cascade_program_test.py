@@ -81,6 +81,11 @@ def test_a_prompt_becomes_a_small_clip_and_a_large_one(weights, tmp_path):
   again = tmp_path / "again"
   sample.main([f"--replay={out / 'a-cat-0.json'}", f"--out={again}"])
   np.testing.assert_array_equal(np.load(again / "a-cat-0.npy"), large)
+  sidecar["upscaler_fingerprint"] = "f" * 64
+  other = tmp_path / "other.json"
+  other.write_text(json.dumps(sidecar))
+  with pytest.raises(UserError, match="made with upscaler ffffffffffff"):
+    sample.main([f"--replay={other}", f"--out={again}"])
   model = Lumiere.load(str(weights / "base"))
   from lumiere_jax.inference.prompt import Request
 
