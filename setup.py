@@ -64,6 +64,7 @@ setup(
     "eval": ["matplotlib>=3.9"],
     "convert": [
       "diffusers>=0.35",
+      "efficientnet_lite_pytorch>=0.1",
       "sentencepiece>=0.2",
       "torch>=2.11",
       "transformers>=4.56",

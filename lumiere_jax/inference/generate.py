@@ -213,6 +213,26 @@ class Generator:
     carry = advance(carry, text, negative, given, low, keys, (0, 0))
     jax.block_until_ready(carry)
 
+  def lower(
+    self,
+    params: PyTree,
+    text: Text,
+    negative: Text,
+    given: Given | None = None,
+    low: Any = None,
+  ) -> jax.stages.Lowered:
+    """The sampling program for a batch like `text`; abstract values will do.
+
+    What it tells, once compiled, of memory holds for any number of steps.
+    """
+    count = text.mask.shape[0]
+    keys = jax.eval_shape(lambda: sample_keys(0, range(count)))
+    carry = jax.eval_shape(self._begin, keys)
+    step = jax.ShapeDtypeStruct((), jnp.int32)
+    return self._advance.lower(
+      params, carry, text, negative, given, low, keys, (step, step)
+    )
+
 
 def _enlarged(
   low: Array, keys: Key, sampler: SamplerConfig, condition: ConditionConfig
