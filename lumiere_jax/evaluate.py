@@ -10,6 +10,7 @@ beside bicubic and Lanczos filters; a style (--style) along its alpha. The real
 clips come from the data set, so --config.data.data_dir must hold it.
 """
 
+import argparse
 import dataclasses
 import json
 from collections.abc import Mapping, Sequence
@@ -75,6 +76,24 @@ class Options:
 
 def main(argv: Sequence[str]) -> None:
   """The program, given its arguments."""
+  args, overrides = cli.parse(_parser(), argv)
+  file = cli.read_config(args.config)
+  values = weights_config(args.weights or file.get("weights", ""), file)
+  overrides |= cli.as_overrides({"text.weights": args.text_encoder or None})
+  config = cli.resolve(values, overrides)
+  options = _options(args)
+  # Before the hour of work, not after it.
+  media.check_free(args.out)
+  cli.enable_compilation_cache()
+  with cli.output_folder("--out", str(Path(args.out).parent)):
+    report = evaluate(config, options)
+  with media.new_file(args.out) as temporary:
+    temporary.write_text(json.dumps(report, indent=2) + "\n")
+  print(format_table(report))
+  print(args.out)
+
+
+def _parser() -> argparse.ArgumentParser:
   parser = cli.Parser(prog="lumiere_jax.evaluate", description=__doc__)
   add = parser.add_argument
   add("--config", required=True, help="a configs/*.py file")
@@ -104,11 +123,11 @@ def main(argv: Sequence[str]) -> None:
   add(
     "--allow_small", action="store_true", help=f"fewer than {MIN_CLIPS} clips"
   )
-  args, overrides = cli.parse(parser, argv)
-  file = cli.read_config(args.config)
-  values = weights_config(args.weights or file.get("weights", ""), file)
-  overrides |= cli.as_overrides({"text.weights": args.text_encoder or None})
-  config = cli.resolve(values, overrides)
+  return parser
+
+
+def _options(args: argparse.Namespace) -> Options:
+  """Raises UserError if the flags ask for nothing that can be measured."""
   if args.num_clips < MIN_CLIPS and not args.allow_small:
     raise UserError(
       f"--num_clips={args.num_clips} is less than {MIN_CLIPS}, too few for a "
@@ -122,7 +141,7 @@ def main(argv: Sequence[str]) -> None:
   if args.tasks is not None:
     tasks = tuple(name for name in args.tasks.split(",") if name)
     trials.check_tasks(tasks)
-  options = Options(
+  return Options(
     num_clips=args.num_clips,
     seed=cli.check_seed(args.seed),
     clips=args.clips,
@@ -131,15 +150,6 @@ def main(argv: Sequence[str]) -> None:
     style_data=args.style_data,
     features=args.features,
   )
-  # Before the hour of work, not after it.
-  media.check_free(args.out)
-  cli.enable_compilation_cache()
-  with cli.output_folder("--out", str(Path(args.out).parent)):
-    report = evaluate(config, options)
-  with media.new_file(args.out) as temporary:
-    temporary.write_text(json.dumps(report, indent=2) + "\n")
-  print(format_table(report))
-  print(args.out)
 
 
 def evaluate(config: Config, options: Options) -> dict[str, Any]:
