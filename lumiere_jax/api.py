@@ -150,7 +150,8 @@ class Lumiere:
       clips = _repeat(material.video, len(batch))
       inputs["start"] = Start(clips, material.strength)
     if TASKS[task].upscales:
-      inputs["low"] = _repeat(material.video, len(batch))
+      low = material.video if TASKS[task].clip else material.image
+      inputs["low"] = _repeat(low, len(batch))
     pixels = self._sample(
       task, batch, seed, negative_prompt, on_step, sampler, **inputs
     )
@@ -160,14 +161,14 @@ class Lumiere:
 
   def upscale(
     self,
-    clips: UInt8[np.ndarray, "b t h w 3"],
+    clips: UInt8[np.ndarray, "b *t h w 3"],
     batch: Sequence[Request],
     *,
     seed: int,
     negative_prompt: str = "",
     on_step: Callable[[], None] | None = None,
-  ) -> UInt8[np.ndarray, "b t high_h high_w 3"]:
-    """Enlarges a batch of this model's clips with its upscaler.
+  ) -> UInt8[np.ndarray, "b *t high_h high_w 3"]:
+    """Enlarges a batch of this model's clips or images with its upscaler.
 
     Args:
       clips: what `run` made.
@@ -179,9 +180,9 @@ class Lumiere:
     Raises:
       UserError: the model has no upscaler.
     """
-    upscaler = self.for_task("upscale")
-    return upscaler._sample(
-      "upscale", batch, seed, negative_prompt, on_step, low=clips
+    task = "upscale" if clips.ndim > 4 else "upscale_image"
+    return self.for_task(task)._sample(
+      task, batch, seed, negative_prompt, on_step, low=clips
     )
 
   def _sample(
@@ -218,7 +219,8 @@ class Lumiere:
     given = build.given_batch(self.config, task, None, batch_size)
     low = None
     if TASKS[task].upscales:
-      low = np.zeros((batch_size, *self.material_size, 3), np.uint8)
+      size = self.material_size[0 if TASKS[task].clip else 1 :]
+      low = np.zeros((batch_size, *size, 3), np.uint8)
     generator.compile(self._task_params(task), text, negative, given, low)
 
   def for_task(self, task: str) -> "Lumiere":
@@ -303,7 +305,7 @@ class Lumiere:
     return generator.num_steps - generator.first_step(material.strength)
 
   def _task_params(self, task: str) -> PyTree:
-    if task == "text_to_image":
+    if not TASKS[task].clip:
       return trees.split(self._params, is_temporal)[1]
     return self._params
 

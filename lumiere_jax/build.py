@@ -244,15 +244,18 @@ def check_task(cfg: Config, task: str) -> None:
       f"task {task!r} needs a model that sees what is given; "
       f"{cfg.weights or cfg.name!r} does not"
     )
+  upscales = cfg.condition.kind == "low_res"
   if row.clip and cfg.model.temporal is None:
+    own = "upscale_image" if upscales else "text_to_image"
     raise UserError(
       f"task {task!r} needs a model of clips; {cfg.weights or cfg.name!r} is "
-      "one of images, for task 'text_to_image'"
+      f"one of images, for task {own!r}"
     )
-  if row.upscales != (cfg.condition.kind == "low_res"):
+  if row.upscales != upscales:
     what = (
-      "is one that enlarges what another one has made, for task 'upscale'"
-      if cfg.condition.kind == "low_res"
+      "is one that enlarges what another one has made, for task "
+      f"{row.enlarged_by!r}"
+      if upscales
       else "enlarges nothing"
     )
     raise UserError(f"task {task!r}: {cfg.weights or cfg.name!r} {what}")

@@ -73,7 +73,7 @@ class Job:
   @functools.cached_property
   def scale(self) -> int:
     """How many times larger than the model's the clips become."""
-    if not self.config.upscaler or not TASKS[self.task].clip:
+    if not self.config.upscaler:
       return 1
     return upscaler_config(self.config).condition.scale
 

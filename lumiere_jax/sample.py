@@ -24,7 +24,7 @@ from lumiere_jax import cli, media
 from lumiere_jax.api import Lumiere
 from lumiere_jax.conditioning.seam import seam_report
 from lumiere_jax.conditioning.style import ALPHAS
-from lumiere_jax.conditioning.task import Given, Material, prepare
+from lumiere_jax.conditioning.task import TASKS, Given, Material, prepare
 from lumiere_jax.config import to_dict
 from lumiere_jax.errors import UserError
 from lumiere_jax.evaluation.segments import neighbour_mse, seam_strength
@@ -67,7 +67,8 @@ def _run(job: Job, material: Material, out: Path, start: float) -> None:
   )
   model.compile(task=job.task)
   if job.scale > 1:
-    model.for_task("upscale").compile(task="upscale")
+    enlarge = TASKS[job.task].enlarged_by
+    model.for_task(enlarge).compile(task=enlarge)
   compiled = time.perf_counter()
   timings = {
     "load_seconds": loaded - start,
@@ -94,7 +95,7 @@ def _make(
   sidecar = _sidecar(model, job, request, timings)
   small, large = ({k: v[i] for k, v in made.items()} for i in range(2))
   pixels = np.concatenate(list(large.values()), axis=-2)  # Side by side.
-  if job.scale > 1:
+  if job.scale > 1 and TASKS[job.task].clip:
     borders = model.for_task("upscale").segment_borders()
     sidecar["segments"] = seam_strength(neighbour_mse(pixels), borders)
   if given is not None and not job.style_sweep:
@@ -126,7 +127,8 @@ def _sample(
   small = reduced(material, job.scale) if job.scale > 1 else material
   steps = model.num_steps(job.task, small)
   if job.scale > 1:
-    steps += model.for_task("upscale").num_steps("upscale", Material())
+    enlarge = TASKS[job.task].enlarged_by
+    steps += model.for_task(enlarge).num_steps(enlarge, Material())
   options = {"seed": job.seed, "negative_prompt": job.negative_prompt}
   made = {}
   bar = tqdm(total=len(models) * steps, unit="step", desc=request.prompt[:40])

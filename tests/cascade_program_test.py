@@ -106,6 +106,19 @@ def test_a_video_is_enlarged_alone(weights, tmp_path, name):
   assert not np.array_equal(large, fewer)
 
 
+def test_an_image_is_made_small_and_enlarged(weights, tmp_path):
+  out = tmp_path / "out"
+  large, sidecar = program(weights, out, "--task=text_to_image")
+  assert large.shape == (16, 16, 3) and "segments" not in sidecar
+  assert len(sidecar["upscaler_fingerprint"]) == 64
+  small = np.load(out / "a-cat-0.low.npy")
+  media.write_png(tmp_path / "small.png", small)
+  flags = ["--task=upscale_image", f"--image={tmp_path / 'small.png'}"]
+  for name in ("base", "ssr"):
+    alone, _ = program(weights, tmp_path / name, *flags, name=name)
+    np.testing.assert_array_equal(alone, large)
+
+
 def test_pixels_given_large_come_back_exactly(weights, tmp_path):
   rng = np.random.default_rng(0)
   image = rng.integers(0, 256, (16, 16, 3), np.uint8)

@@ -83,6 +83,11 @@ class Task:
     """Whether it wants the model that sees what is given."""
     return self.given is not None
 
+  @property
+  def enlarged_by(self) -> str:
+    """The task that enlarges what it makes."""
+    return "upscale" if self.clip else "upscale_image"
+
 
 def find_task(name: str) -> Task:
   """The row of a name. Raises UserError if there is no such task."""
@@ -256,6 +261,12 @@ TASKS: Mapping[str, Task] = {
   "upscale": Task(
     summary="a video enlarged (super-resolution)",
     needs=("video",),
+    upscales=True,
+  ),
+  "upscale_image": Task(
+    summary="an image enlarged",
+    needs=("image",),
+    clip=False,
     upscales=True,
   ),
 }
