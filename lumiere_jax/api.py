@@ -31,6 +31,7 @@ from lumiere_jax.linked import (
 )
 from lumiere_jax.models.stunet import is_temporal
 from lumiere_jax.shapes import PyTree, UInt8
+from lumiere_jax.text.encoder import Encoder
 from lumiere_jax.weights import folder
 
 
@@ -45,12 +46,18 @@ class Lumiere:
     info: fingerprint and size of its weights.
   """
 
-  def __init__(self, config: Config, params: PyTree, info: folder.Info):
+  def __init__(
+    self,
+    config: Config,
+    params: PyTree,
+    info: folder.Info,
+    encoder: Encoder | None = None,
+  ):
     """Wraps loaded parameters; `Lumiere.load` is the usual way."""
     self.config = config
     self.info = info
     self._params = params
-    self._encoder = build.text_encoder(config)
+    self._encoder = encoder or build.text_encoder(config)
     self._conditional: Lumiere | None = None
     self._upscaler: Lumiere | None = None
     # Shared with all that `with_style` makes of this one.
@@ -66,8 +73,14 @@ class Lumiere:
     return cls.from_config(from_dict(weights_config(name)))
 
   @classmethod
-  def from_config(cls, config: Config) -> "Lumiere":
+  def from_config(
+    cls, config: Config, encoder: Encoder | None = None
+  ) -> "Lumiere":
     """Loads the weights that a resolved configuration names.
+
+    Args:
+      config: the configuration.
+      encoder: of its text, if it is loaded already.
 
     Raises:
       UserError: no such weights, or they do not fit the configuration.
@@ -75,7 +88,7 @@ class Lumiere:
     params, info = build.load_params(config.weights, config.model)
     if config.style:
       params = build.styled_params(config, params)
-    return cls(config, params, info)
+    return cls(config, params, info, encoder)
 
   def generate(
     self,
@@ -236,16 +249,20 @@ class Lumiere:
     if self.config.condition.kind == "mask":
       return self
     if self._conditional is None:
-      config = conditional_config(self.config, task)
-      self._conditional = Lumiere.from_config(config)
+      self._conditional = self._beside(conditional_config(self.config, task))
     return self._conditional
 
   def _for_upscaling(self) -> "Lumiere":
     if self.config.condition.kind == "low_res":
       return self
     if self._upscaler is None:
-      self._upscaler = Lumiere.from_config(upscaler_config(self.config))
+      self._upscaler = self._beside(upscaler_config(self.config))
     return self._upscaler
+
+  def _beside(self, config: Config) -> "Lumiere":
+    """Another model, which shares the text encoder if it has the same."""
+    same = config.text == self.config.text
+    return Lumiere.from_config(config, self._encoder if same else None)
 
   @property
   def material_size(self) -> Size:

@@ -87,9 +87,14 @@ def upscaler_config(config: Config) -> Config:
   saved = from_dict(weights_config(config.upscaler))
   if saved.condition.kind != "low_res":
     raise UserError(f"upscaler={config.upscaler!r} enlarges nothing")
-  wanted = config.data
+  wanted, text = config.data, saved.text
+  if text.encoder == config.text.encoder:
+    # The same one, loaded once; only how the network was trained is its own.
+    own = {name: getattr(text, name) for name in ("lower_case", "max_tokens")}
+    text = replace(config.text, **own)
   found = replace(
     saved,
+    text=text,
     sampler=config.upscaler_sampler or saved.sampler,
     data=replace(saved.data, num_frames=wanted.num_frames, fps=wanted.fps),
   )

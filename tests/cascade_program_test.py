@@ -2,11 +2,12 @@
 """The cascade by the command line, on networks of random weights."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from lumiere_jax import Lumiere, evaluate, media, sample
+from lumiere_jax import Lumiere, build, evaluate, linked, media, sample
 from lumiere_jax.config import from_dict, to_dict
 from lumiere_jax.data import loader
 from lumiere_jax.data.loader import LabelledClip
@@ -171,6 +172,28 @@ def test_an_upscaler_of_another_size_is_refused(weights, tmp_path):
   folder.save(tmp_path / "w", nets.randomised(cfg.model), to_dict(cfg), "l")
   with pytest.raises(UserError, match="enlarges clips of 16 pixels"):
     program(weights, tmp_path / "o", f"--config.upscaler={tmp_path / 'w'}")
+
+
+def test_one_text_encoder_serves_all_stages(weights, monkeypatch):
+  loaded, load = [], build.text_encoder
+
+  def text_encoder(cfg):
+    loaded.append(cfg)
+    return load(cfg)
+
+  monkeypatch.setattr(build, "text_encoder", text_encoder)
+  model = Lumiere.load(str(weights / "base"))
+  model.for_task("upscale")
+  model.for_task("extend")
+  assert len(loaded) == 1
+
+
+def test_the_upscaler_reads_text_by_the_encoder_that_was_named(monkeypatch):
+  config = from_dict({**BASE, "text": {"weights": "mine", "max_tokens": 30}})
+  saved = {**UPSCALER, "text": {"lower_case": True, "max_tokens": 20}}
+  monkeypatch.setattr(linked, "weights_config", lambda name: saved)
+  text = linked.upscaler_config(replace(config, upscaler="ssr")).text
+  assert (text.weights, text.lower_case, text.max_tokens) == ("mine", True, 20)
 
 
 @pytest.fixture
