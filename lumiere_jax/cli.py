@@ -4,7 +4,9 @@
 import argparse
 import contextlib
 import ctypes
+import faulthandler
 import importlib.util
+import math
 import os
 import sys
 import tempfile
@@ -30,6 +32,7 @@ def run(main: Callable[[Sequence[str]], None]) -> None:
 
   # Grain's worker processes read absl flags, which nothing here defines.
   flags.FLAGS.mark_as_parsed()
+  faulthandler.enable()  # Where native code crashes, all threads tell where.
   warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
   try:
     main(sys.argv[1:])
@@ -75,6 +78,14 @@ def as_overrides(fields: Mapping[str, Any]) -> dict[str, str]:
   return {k: repr(v) for k, v in fields.items() if v is not None}
 
 
+def number(text: str) -> float:
+  """A number of the command line, for argparse: neither nan nor infinite."""
+  value = float(text)
+  if not math.isfinite(value):
+    raise ValueError
+  return value
+
+
 def check_seed(seed: int) -> int:
   """Returns the seed.
 
@@ -96,6 +107,8 @@ def output_folder(flag: str, name: str) -> Iterator[Path]:
   Raises:
     UserError: it cannot be made or written to.
   """
+  if not name:
+    raise UserError(f"{flag} is empty; it must name a folder")
   folders = [Path(name), *Path(name).parents]
   made = [folder for folder in folders if not folder.exists()]
   try:

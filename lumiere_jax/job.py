@@ -13,7 +13,13 @@ from typing import Any
 from lumiere_jax import cli
 from lumiere_jax.build import material_size
 from lumiere_jax.conditioning.mask import Size
-from lumiere_jax.conditioning.task import STRENGTH, TASKS, Material, prepare
+from lumiere_jax.conditioning.task import (
+  STRENGTH,
+  TASKS,
+  Material,
+  find_task,
+  prepare,
+)
 from lumiere_jax.config import Config, to_dict
 from lumiere_jax.errors import UserError, nearest
 from lumiere_jax.inference.material import (
@@ -21,6 +27,7 @@ from lumiere_jax.inference.material import (
   Sources,
   check_sources,
   file_hashes,
+  is_box,
   read_material,
   saved_sources,
 )
@@ -36,6 +43,23 @@ from lumiere_jax.linked import (
   weights_config,
 )
 
+_NONE = type(None)
+# What a sidecar tells for a replay, and the types of it.
+_SIDECAR: Mapping[str, tuple[type, ...]] = {
+  "config": (dict,),
+  "prompt": (str,),
+  "sample_id": (int,),
+  "seed": (int,),
+  "negative_prompt": (str,),
+  "task": (str,),
+  "raw": (bool,),
+  "weights_fingerprint": (str,),
+  "style_fingerprint": (str, _NONE),
+  "upscaler_fingerprint": (str, _NONE),
+  "sources": (dict, _NONE),
+  "style_sweep": (bool, _NONE),
+  "file_hashes": (dict, _NONE),
+}
 _SOURCES = tuple(f.name for f in dataclasses.fields(Sources))
 
 
@@ -68,7 +92,7 @@ class Job:
   fingerprints: Mapping[str, str | None] = dataclasses.field(
     default_factory=dict
   )
-  file_hashes: dict[str, str] | None = None
+  file_hashes: dict[str, str | None] | None = None
 
   @functools.cached_property
   def scale(self) -> int:
@@ -107,20 +131,32 @@ def job_material(job: Job) -> Material:
   """
   size = job.material_size
   fps = job.config.data.fps
-  material, notes = read_material(job.task, job.sources, size, fps)
   hashes = file_hashes(job.sources)
   expected = hashes if job.file_hashes is None else job.file_hashes
   for name in {**hashes, **expected}:
-    if hashes.get(name) != expected.get(name):
+    # Of what cannot be read, reading it will tell.
+    if hashes.get(name, "") not in (None, expected.get(name)):
       raise UserError(
         f"--{name}={job.sources.given().get(name)!r} is not what it was when "
         "the clip to replay was made"
       )
   job.file_hashes = hashes
-  prepare(job.task, material, size)
+  material, notes = read_material(job.task, job.sources, size, fps)
+  try:
+    prepare(job.task, material, size)
+  except UserError as error:
+    raise UserError(f"{_region_flag(job.sources)}{error}") from None
   for note in notes:
     print(f"note: {note}", file=sys.stderr)
   return material
+
+
+def _region_flag(sources: Sources) -> str:
+  """The flag that says what is given, before an error about that."""
+  flags = [
+    f"--{k}={v}: " for k in ("mask", "keep") if (v := getattr(sources, k))
+  ]
+  return "".join(flags)
 
 
 def parser(description: str) -> argparse.ArgumentParser:
@@ -142,11 +178,13 @@ def parser(description: str) -> argparse.ArgumentParser:
   add("--frames_given", type=int, help="frames of the video that are given")
   add(
     "--strength",
-    type=float,
+    type=cli.number,
     help="0 keeps the video, 1 nothing of it; 0.6 if not given",
   )
   add("--style", help="shipped style, or weights folder, to draw towards")
-  add("--style_alpha", type=float, help="how far, 0 to 1; 0.7 if not given")
+  add(
+    "--style_alpha", type=cli.number, help="how far, 0 to 1; 0.7 if not given"
+  )
   add("--style_sweep", action="store_true", help="several alphas side by side")
   add(
     "--fit",
@@ -156,7 +194,7 @@ def parser(description: str) -> argparse.ArgumentParser:
   add("--out", default="out", help="folder to write to")
   add("--seed", type=int, help="0 if not given")
   add("--num_samples", type=int, help="of each prompt")
-  add("--guidance", type=float, help="scale; 1 is none")
+  add("--guidance", type=cli.number, help="scale; 1 is none")
   add("--steps", type=int, help="denoising steps")
   add("--sampler", help="ddpm, ddim or dpmpp_2m")
   add("--raw", action="store_true", help="write the uint8 clip as .npy too")
@@ -195,12 +233,11 @@ def job_from_flags(args: argparse.Namespace, overrides: dict[str, str]) -> Job:
   num_samples = 1 if args.num_samples is None else args.num_samples
   name = args.weights or file.get("weights", "")
   config = _config(name, file, flags | overrides, task)
-  for flag in ("style_sweep", "style_alpha"):
-    if getattr(args, flag) not in (None, False) and not config.style:
-      raise UserError(f"--{flag} needs --style")
+  if args.style_alpha is not None and not config.style:
+    raise UserError("--style_alpha needs --style")
   if args.style_sweep and args.style_alpha is not None:
     raise UserError("--style_sweep goes through all alphas: no --style_alpha")
-  return Job(
+  job = Job(
     config=config,
     requests=requests(prompts, num_samples),
     task=task,
@@ -210,6 +247,13 @@ def job_from_flags(args: argparse.Namespace, overrides: dict[str, str]) -> Job:
     sources=sources,
     style_sweep=args.style_sweep,
   )
+  _check_sweep(job)
+  return job
+
+
+def _check_sweep(job: Job) -> None:
+  if job.style_sweep and not job.config.style:
+    raise UserError("--style_sweep needs --style")
 
 
 def _config(
@@ -240,35 +284,54 @@ def _from_sidecar(args: argparse.Namespace, overrides: dict[str, str]) -> Job:
     raise UserError(
       f"--replay takes all from the sidecar; it does not go with {given[0]}"
     )
-  try:
-    saved = json.loads(Path(args.replay).read_text(encoding="utf-8"))
-    request = Request(check_prompt(saved["prompt"]), int(saved["sample_id"]))
-    values = saved["config"]
-    job = Job(
-      config=cli.resolve(values, {}),
-      requests=[request],
-      task=saved["task"],
-      seed=cli.check_seed(saved["seed"]),
-      negative_prompt=saved["negative_prompt"],
-      raw=args.raw or saved["raw"],
-      sources=saved_sources(saved.get("sources", {}) | _files(args, saved)),
-      style_sweep=saved.get("style_sweep", False),
-      fingerprints={
-        kind: saved.get(f"{kind}_fingerprint")
-        for kind in ("weights", "style", "upscaler")
-      },
-      file_hashes=saved.get("file_hashes"),
-    )
-  except UserError:
-    raise
-  except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-    raise UserError(f"cannot replay {args.replay!r}: {error!r}") from error
+  saved = _read_sidecar(args.replay)
+  job = Job(
+    config=cli.resolve(saved["config"], {}),
+    requests=[Request(check_prompt(saved["prompt"]), saved["sample_id"])],
+    task=saved["task"],
+    seed=cli.check_seed(saved["seed"]),
+    negative_prompt=saved["negative_prompt"],
+    raw=args.raw or saved["raw"],
+    sources=saved_sources((saved["sources"] or {}) | _files(args, saved)),
+    style_sweep=bool(saved["style_sweep"]),
+    fingerprints={
+      kind: saved[f"{kind}_fingerprint"]
+      for kind in ("weights", "style", "upscaler")
+    },
+    file_hashes=saved["file_hashes"],
+  )
+  find_task(job.task)
+  check_sources(job.task, job.sources)
+  _check_sweep(job)
   if args.weights:
     job.config = dataclasses.replace(job.config, weights=args.weights)
   if args.text_encoder:
     text = dataclasses.replace(job.config.text, weights=args.text_encoder)
     job.config = dataclasses.replace(job.config, text=text)
   return job
+
+
+def _read_sidecar(path: str) -> dict[str, Any]:
+  """The fields of _SIDECAR; what is absent is None.
+
+  Raises:
+    UserError: there is no such file, or a field is of another type.
+  """
+  try:
+    saved = json.loads(Path(path).read_text(encoding="utf-8"))
+  except (OSError, ValueError) as error:
+    raise UserError(f"cannot replay {path!r}: {error}") from error
+  if not isinstance(saved, dict):
+    raise UserError(f"cannot replay {path!r}: it is no JSON object")
+  fields = {name: saved.get(name) for name in _SIDECAR}
+  for name, kinds in _SIDECAR.items():
+    if type(fields[name]) not in kinds:  # A bool is no number here.
+      raise UserError(
+        f"cannot replay {path!r}: {name}={fields[name]!r} cannot be right"
+      )
+  if not 0 <= fields["sample_id"] < 2**32:
+    raise UserError(f"cannot replay {path!r}: its sample_id is out of range")
+  return fields
 
 
 def _files(
@@ -280,7 +343,13 @@ def _files(
     UserError: the clip was made without such a file.
   """
   files = {k: v for k in FILES if (v := getattr(args, k)) is not None}
-  for name in files:
-    if name not in saved.get("sources", {}):
+  for name, value in files.items():
+    before = (saved["sources"] or {}).get(name)
+    if before is None:
       raise UserError(f"--{name}: the clip to replay was made without")
+    # Of files the content is compared, wherever they lie.
+    if value != before and any(map(is_box, (value, before))):
+      raise UserError(
+        f"--{name}={value!r}: the clip to replay was made with {before!r}"
+      )
   return files

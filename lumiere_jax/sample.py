@@ -74,6 +74,12 @@ def _run(job: Job, material: Material, out: Path, start: float) -> None:
     "load_seconds": loaded - start,
     "compile_seconds": compiled - loaded,
   }
+  if material.strength and not model.num_steps(job.task, material):
+    print(
+      f"note: --strength={material.strength} is less than half of one of "
+      f"{job.config.sampler.steps} steps: the video stays as it is",
+      file=sys.stderr,
+    )
   for request in job.requests:
     paths = _make(model, job, request, material, out, dict(timings))
     print(f"{request.prompt}: {' '.join(str(p) for p in paths)}", flush=True)
@@ -98,8 +104,11 @@ def _make(
   if job.scale > 1 and TASKS[job.task].clip:
     borders = model.for_task("upscale").segment_borders()
     sidecar["segments"] = seam_strength(neighbour_mse(pixels), borders)
-  if given is not None and not job.style_sweep:
-    sidecar["seam"] = seam_report(pixels, given.mask)
+  if given is not None:
+    seams = {
+      name: seam_report(clip, given.mask) for name, clip in large.items()
+    }
+    sidecar["seam"] = seams if job.style_sweep else seams[""]
   fps = job.config.data.fps
   with tempfile.TemporaryDirectory(prefix=".", dir=out) as scratch:
     stem = Path(scratch) / "clip"

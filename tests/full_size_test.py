@@ -128,10 +128,11 @@ def test_train_step_at_full_size(path):
     state_shardings=sharding.shard_tree(state, mesh),
   )
   data, b = config.data, config.train.batch_size
-  lead = (b, data.num_frames) if config.model.temporal else (b,)
+  frames, *size = data.train_size
+  lead = (b, frames) if config.model.temporal else (b,)
   text = (b, config.text.max_tokens, config.model.encoder_hid_dim)
   batch = {
-    "pixels": ((*lead, data.size_px, data.size_px, 3), jnp.uint8),
+    "pixels": ((*lead, *size, 3), jnp.uint8),
     "text": (text, jnp.float16),
     "mask": (text[:2], jnp.bool_),
   }

@@ -303,3 +303,17 @@ def test_large_images_are_refused_in_one_line(tmp_path, recwarn):
 def test_a_folder_is_no_file(tmp_path, read):
   with pytest.raises(UserError, match="is a folder"):
     read(tmp_path)
+
+
+def test_a_video_that_is_cut_off_is_read_as_far_as_it_is_whole(tmp_path):
+  clip = np.random.default_rng(0).integers(0, 256, (40, 32, 32, 3), np.uint8)
+  path = tmp_path / "cut.mp4"
+  media.write_mp4(path, clip, 16)
+  whole = media.read_video(path, fps=16).clip
+  path.write_bytes(path.read_bytes()[: path.stat().st_size * 9 // 10])
+  footage = media.read_video(path, fps=16, num_frames=40)
+  assert 20 < footage.covered < 40
+  np.testing.assert_array_equal(
+    footage.clip[: footage.covered], whole[: footage.covered]
+  )
+  assert footage.missing == pytest.approx((40 - footage.covered) / 16, abs=0.02)

@@ -170,6 +170,7 @@ def test_step_by_step_is_the_same_program_and_clip(model):
     (["--prompt=a", "--steps=0"], "sampler.steps=0"),
     (["--prompt=a", "--steps=x"], "steps"),
     (["--prompt=a", "--num_samples=0"], "num_samples=0"),
+    (["--prompt=a", "--guidance=nan"], "--guidance.*nan"),
     (["--prompt=a", "--seed=-1"], "--seed=-1"),
     (["--prompt=a", "--config.data.num_frames=81"], "num_frames=81.*multiple"),
     (["--prompt=a", "--config.sampler.stepz=3"], "did you mean 'steps'"),
@@ -191,6 +192,13 @@ def test_mistakes_are_one_line_and_write_nothing(
     sample.main([f"--weights={weights}", f"--out={out}", *args])
   assert "\n" not in str(error.value)
   assert not out.exists() or not list(out.iterdir())
+
+
+def test_an_empty_name_is_no_folder(weights, tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  with pytest.raises(UserError, match="--out is empty"):
+    sample.main([f"--weights={weights}", "--prompt=a", "--out="])
+  assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(

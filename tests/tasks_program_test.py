@@ -162,6 +162,71 @@ def test_replay_of_a_task_wants_the_same_files(run, options, tmp_path):
     sample.main([f"--replay={sidecar}", f"--out={out}"])
 
 
+def test_replay_takes_no_other_box(run, options, tmp_path):
+  out = tmp_path / "out"
+  run("inpaint", out, *options("inpaint"))
+  again = [f"--replay={out / 'a-cat-0.json'}", f"--out={tmp_path / 'again'}"]
+  with pytest.raises(UserError, match="was made with 'box:0,0,8,16'"):
+    sample.main([*again, "--mask=box:0,0,4,16"])
+  sample.main([*again, "--mask=box:0,0,8,16"])
+
+
+@pytest.mark.parametrize(
+  ("field", "value"),
+  [
+    ("sample_id", -1),
+    ("sample_id", True),
+    ("seed", 1.5),
+    ("seed", -1),
+    ("negative_prompt", None),
+    ("task", ["a"]),
+    ("task", "fly"),
+    ("prompt", " "),
+    ("config", []),
+    ("raw", 1),
+    ("file_hashes", [1, 2]),
+    ("weights_fingerprint", 5),
+    ("style_sweep", True),
+    ("sources", {"fit": "zoom"}),
+    ("sources", {"mask": "box:0,0,8,16", "keep": "box:0,0,8,16"}),
+    ("sources", [1]),
+  ],
+)
+def test_a_sidecar_that_cannot_be_right_is_refused_in_one_line(
+  run, options, tmp_path, field, value
+):
+  saved = tmp_path / "out" / "a-cat-0.json"
+  run("inpaint", saved.parent, *options("inpaint"))
+  told = json.loads(saved.read_text())
+  told[field] = {**told[field], **value} if type(value) is dict else value
+  wrong = tmp_path / "wrong.json"
+  for text in (json.dumps(told), json.dumps([told])):
+    wrong.write_text(text)
+    with pytest.raises(UserError) as error:
+      sample.main([f"--replay={wrong}", f"--out={tmp_path / 'again'}"])
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "again").exists()
+
+
+def test_what_is_wrong_with_a_mask_names_it(weights, tmp_path, options):
+  video = next(f for f in options("inpaint") if f.startswith("--video"))
+  black = np.zeros((16, 16, 3), np.uint8)
+  media.write_png(tmp_path / "black.png", black)
+  flags = [f"--weights={weights}", "--prompt=a", "--task=inpaint", video]
+  for mask, message in (
+    (f"--mask={tmp_path / 'black.png'}", r"--mask=.*black\.png: .*everything"),
+    (f"--keep={tmp_path / 'black.png'}", r"--keep=.*black\.png: .*nothing is"),
+  ):
+    with pytest.raises(UserError, match=message):
+      sample.main([*flags, mask, f"--out={tmp_path / 'out'}"])
+
+
+def test_a_strength_of_less_than_a_step_is_told(run, options, tmp_path, capsys):
+  flags = options("video_to_video")
+  run("video_to_video", tmp_path / "out", *flags, "--strength=0.01")
+  assert "the video stays as it is" in capsys.readouterr().err
+
+
 def test_replay_takes_files_that_lie_elsewhere(run, options, tmp_path):
   out = tmp_path / "out"
   first, _ = run("image_to_video", out, *options("image_to_video"))

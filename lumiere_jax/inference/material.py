@@ -143,19 +143,27 @@ def read_material(
   ), notes
 
 
-def file_hashes(sources: Sources) -> dict[str, str]:
-  """SHA-256 of every file of the sources, by name."""
+def is_box(spec: str) -> bool:
+  """Whether a mask is told as a box rather than by a file."""
+  return spec.startswith(_BOX)
+
+
+def file_hashes(sources: Sources) -> dict[str, str | None]:
+  """SHA-256 of every file of the sources; None of one that cannot be read."""
   given = sources.given()
   return {
     name: _sha256(given[name])
     for name in FILES
-    if name in given and not given[name].startswith(_BOX)
+    if name in given and not is_box(given[name])
   }
 
 
-def _sha256(path: str) -> str:
-  with open(path, "rb") as file:
-    return hashlib.file_digest(file, "sha256").hexdigest()
+def _sha256(path: str) -> str | None:
+  try:
+    with open(path, "rb") as file:
+      return hashlib.file_digest(file, "sha256").hexdigest()
+  except OSError:
+    return None
 
 
 def _length_notes(path: str, footage: media.Footage) -> list[str]:
@@ -191,12 +199,12 @@ def _read_region(
 ) -> np.ndarray:
   """The white part of a mask at the clip's size: float32 (1 or t, h, w, 1)."""
   target = media.Size(size.h, size.w)
-  if spec.startswith(_BOX):
-    frames = _fitted(_box(spec, source), target, fit)
+  if is_box(spec):
+    frames = _fitted(spec, _box(spec, source), target, fit)
     own = source
   elif _is_still(spec):
     picture = _still_mask(spec)
-    frames, own = _fitted(picture.pixels, target, fit), picture.source
+    frames, own = _fitted(spec, picture.pixels, target, fit), picture.source
   else:
     footage = _moving_mask(spec, fps, size, fit)
     frames, own = footage.clip, footage.source
@@ -214,8 +222,10 @@ def _read_region(
   return white.astype(np.float32)
 
 
-def _fitted(image: np.ndarray, target: media.Size, fit: str) -> np.ndarray:
-  """One frame (1, h, w, 3) of the size.
+def _fitted(
+  spec: str, image: np.ndarray, target: media.Size, fit: str
+) -> np.ndarray:
+  """One frame (1, h, w, 3) of the size, of the mask that is called `spec`.
 
   Raises:
     UserError: it has white, of which nothing is left.
@@ -223,8 +233,8 @@ def _fitted(image: np.ndarray, target: media.Size, fit: str) -> np.ndarray:
   small = np.asarray(media.fit_image(Image.fromarray(image), target, fit))
   if image.max() >= 128 and small.mean(-1).max() < 128:
     raise UserError(
-      f"a mask's white is so small that nothing is left of it at "
-      f"{target.w} x {target.h} pixels"
+      f"mask {spec}: its white is so small, or cut off by --fit={fit}, that "
+      f"nothing is left of it at {target.w} x {target.h} pixels"
     )
   return small[None]
 

@@ -2,6 +2,7 @@
 """Reads images and videos of any kind to the size and frame rate wanted."""
 
 import contextlib
+import itertools
 import os
 import warnings
 from collections.abc import Callable, Iterator
@@ -303,7 +304,7 @@ def _timed_frames(
 ) -> Iterator[tuple[float, float, Any]]:
   """Yields (start, end, frame) in seconds from the first frame on."""
   first, last_end = None, 0.0
-  for frame in container.decode(stream):
+  for frame in _readable(container.decode(stream)):
     time = last_end if frame.time is None else frame.time - (first or 0.0)
     if first is None:
       first = frame.time or 0.0
@@ -311,6 +312,16 @@ def _timed_frames(
     length = float((frame.duration or 0) * (frame.time_base or 0)) or 1 / fps
     last_end = time + length
     yield time, last_end, frame
+
+
+def _readable(frames: Iterator[Any]) -> Iterator[Any]:
+  """The frames before the first that is damaged; the first of all must not."""
+  damage = import_av().error.InvalidDataError
+  yield from itertools.islice(frames, 1)
+  with contextlib.suppress(damage):
+    # PyAV's generator, once at its end, does not bear `yield from`.
+    for frame in frames:  # noqa: UP028
+      yield frame
 
 
 def _resampled(
