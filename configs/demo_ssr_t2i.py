@@ -27,7 +27,9 @@ def get_config() -> ml_collections.ConfigDict:
       condition=dict(kind="low_res", scale=4, max_level=300),
       diffusion=dict(
         schedule=dict(name="cosine", zero_terminal_snr=True),
-        prediction="v",
+        # A patch has 48 values, as many as the finest level has channels: no
+        # room to pass noise on beside the picture (arXiv 2511.13720).
+        prediction="x0",
         weighting="uniform",
       ),
       text=dict(batch_size=64),

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs the commands of docs/applications.md and makes a page of their clips.
+"""Runs the commands of two documents and makes a page of their clips.
 
 python docs/gallery.py
 
-Every command there that writes to gallery/NAME is run as it stands, and
-gallery/index.html plays what all of them wrote, with what they were given.
+Every command of docs/applications.md and docs/upscaling.md that writes to
+gallery/NAME is run as it stands, and gallery/index.html plays what all of them
+wrote, with what they were given.
 """
 
 import html
@@ -21,12 +22,12 @@ from lumiere_jax.inference.material import FILES
 
 ROOT = Path(__file__).resolve().parent.parent
 GALLERY = ROOT / "gallery"
-DOCUMENT = ROOT / "docs" / "applications.md"
+DOCUMENTS = (ROOT / "docs/applications.md", ROOT / "docs/upscaling.md")
 
 
 @dataclass(frozen=True)
 class Example:
-  """A command of the document.
+  """A command of a document.
 
   Attributes:
     title: of its section.
@@ -51,9 +52,9 @@ class Example:
 
 
 def examples() -> list[Example]:
-  """The commands of the document, in its order."""
+  """The commands of the documents, in their order."""
   found, title = [], ""
-  text = DOCUMENT.read_text(encoding="utf-8")
+  text = "\n".join(path.read_text(encoding="utf-8") for path in DOCUMENTS)
   blocks = r"^## (.+)$|^    (python -m lumiere_jax\.sample (?:.*\\\n)*.*)$"
   for heading, command in re.findall(blocks, text, re.MULTILINE):
     title = heading or title
@@ -96,7 +97,9 @@ def _section(example: Example) -> str:
   told = json.loads(sidecar.read_text(encoding="utf-8"))
   flags = example.flags
   given = [_figure(name, flags[name]) for name in FILES if name in flags]
-  clip = f"{example.name}/{sidecar.stem}.mp4"
+  stem = f"{example.name}/{sidecar.stem}"
+  if (GALLERY / f"{stem}.low.mp4").is_file():
+    given.append(_figure("made first", f"{stem}.low.mp4"))
   seam = ", ".join(
     f"{name.replace('_', ' ')} {value:.1f}"
     for name, value in told.get("seam", {}).items()
@@ -106,7 +109,7 @@ def _section(example: Example) -> str:
   return f"""<section id="{example.name}">
 <h2>{html.escape(example.title)}</h2>
 <p class="prompt">{html.escape(told["prompt"])}</p>
-<div class="row">{"".join(given)}{_figure("made", clip)}</div>
+<div class="row">{"".join(given)}{_figure("made", f"{stem}.mp4")}</div>
 <pre>{html.escape(example.command)}</pre>
 {seam}</section>"""
 

@@ -267,9 +267,12 @@ def generator(
   """The sampling program of a task, one of `conditioning.task.TASKS`.
 
   Raises:
-    UserError: as in `check_task`.
+    UserError: as in `check_task`, or there are not so many devices.
   """
   check_task(cfg, task)
+  wanted, found = cfg.windows.devices, len(jax.devices())
+  if wanted > found:
+    raise UserError(f"windows.devices={wanted}, but there are only {found}")
   model, data = cfg.model, cfg.data
   shape: tuple[int, ...] = (data.size_px, data.size_px, 3)
   if not TASKS[task].clip:

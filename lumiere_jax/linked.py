@@ -22,6 +22,7 @@ _CHOSEN = (
   "style_alpha",
   "upscaler",
   "upscaler_sampler",
+  "upscaler_windows",
 )
 
 
@@ -96,6 +97,7 @@ def upscaler_config(config: Config) -> Config:
     saved,
     text=text,
     sampler=config.upscaler_sampler or saved.sampler,
+    windows=config.upscaler_windows or saved.windows,
     data=replace(saved.data, num_frames=wanted.num_frames, fps=wanted.fps),
   )
   small = build.material_size(found).h

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from lumiere_jax import Lumiere, build, evaluate, linked, media, sample
+from lumiere_jax.conditioning.task import Material
 from lumiere_jax.config import from_dict, to_dict
 from lumiere_jax.data import loader
 from lumiere_jax.data.loader import LabelledClip
@@ -120,6 +121,24 @@ def test_an_image_is_made_small_and_enlarged(weights, tmp_path):
     np.testing.assert_array_equal(alone, large)
 
 
+@pytest.mark.devices(2)
+def test_a_clip_is_the_same_on_several_devices(weights):
+  clip = np.random.default_rng(0).integers(0, 256, (8, 8, 8, 3), np.uint8)
+  model = Lumiere.load(str(weights / "ssr"))
+  wanted = model.generate(
+    ["a cat"], task="upscale", material=Material(video=clip)
+  )
+  spread = replace(model.config.windows, devices=2)
+  model = Lumiere.from_config(replace(model.config, windows=spread))
+  found = model.generate(
+    ["a cat"], task="upscale", material=Material(video=clip)
+  )
+  assert np.abs(found.astype(int) - wanted).max() <= 1
+  many = replace(model.config, windows=replace(spread, devices=3))
+  with pytest.raises(UserError, match=r"windows\.devices=3, but there are"):
+    Lumiere.from_config(many).compile(task="upscale")
+
+
 def test_pixels_given_large_come_back_exactly(weights, tmp_path):
   rng = np.random.default_rng(0)
   image = rng.integers(0, 256, (16, 16, 3), np.uint8)
@@ -141,7 +160,9 @@ def test_both_stages_are_set_apart(weights, tmp_path):
     out,
     "--steps=1",
     "--config.upscaler_sampler={'name': 'ddim', 'steps': 2, 'guidance': 1.0}",
+    "--config.upscaler_windows={'frames': 8}",
   )
+  assert sidecar["segments"] is None  # There is but one.
   config = sidecar["config"]
   assert config["sampler"]["steps"] == 1
   assert config["upscaler_sampler"]["steps"] == 2

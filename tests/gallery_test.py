@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""docs/applications.md, its pictures, and the page that plays its clips."""
+"""The documents' commands, their pictures, and the page of their clips."""
 
 import html
 import importlib.util
@@ -33,9 +33,7 @@ PAGE = ROOT / "gallery" / "index.html"
 
 def test_every_task_that_makes_clips_of_more_than_text_has_an_example():
   shown = {e.flags.get("task") for e in EXAMPLES}
-  wanted = {
-    name for name, task in TASKS.items() if task.needs and not task.upscales
-  }
+  wanted = {n for n, task in TASKS.items() if task.needs and task.clip}
   assert shown == wanted | {None}  # None: text to video, in other styles.
   assert sum("style_sweep" in e.flags for e in EXAMPLES) >= 2
 
@@ -48,12 +46,14 @@ def test_the_program_takes_the_command(example, monkeypatch):
   assert plan.task == example.flags.get("task", "text_to_video")
 
 
-def test_every_picture_and_link_of_the_document_is_there():
-  document = ROOT / "docs" / "applications.md"
-  links = re.findall(r"\]\(([^)#]+)\)", document.read_text(encoding="utf-8"))
-  assert len(links) > len(EXAMPLES)
-  for link in links:
-    assert (document.parent / link).is_file(), link
+def test_every_picture_and_link_of_the_documents_is_there():
+  shown = 0
+  for document in gallery.DOCUMENTS:
+    text = document.read_text(encoding="utf-8")
+    for link in re.findall(r"\]\(([^)#]+)\)", text):
+      assert (document.parent / link).is_file(), link
+      shown += 1
+  assert shown > len(EXAMPLES)
 
 
 def test_the_page_shows_the_commands_and_what_they_wrote():

@@ -175,6 +175,7 @@ class WindowsConfig:
     weights: of a window's positions in the merge: "uniform" (the paper's) or
       "triangular", which trusts its middle most.
     per_call: windows that the network sees at once; more need more memory.
+    devices: over how many devices the windows are shared out.
   """
 
   frames: int = 0
@@ -183,6 +184,7 @@ class WindowsConfig:
   tile_overlap_px: int = 0
   weights: str = "uniform"
   per_call: int = 1
+  devices: int = 1
 
   def __post_init__(self):
     choice(self.weights, ("uniform", "triangular"), "windows.weights")
@@ -196,4 +198,6 @@ class WindowsConfig:
         shared >= 0 and (not whole or shared < whole),
         f"windows.{size}={shared} must be in 0..{max(whole - 1, 0)}",
       )
-    check(self.per_call > 0, f"windows.per_call={self.per_call} must be > 0")
+    for name in ("per_call", "devices"):
+      count = getattr(self, name)
+      check(count > 0, f"windows.{name}={count} must be > 0")

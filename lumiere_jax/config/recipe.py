@@ -212,6 +212,7 @@ class Config:
     conditional: those for tasks in which part of the clip is given.
     upscaler: those that enlarge what is made; "" leaves it as it is.
     upscaler_sampler: how they sample, other than their own config says.
+    upscaler_windows: what they see at a time, likewise.
     style: weights that the spatial part is drawn towards (section 4.1): a
       folder, or the name of a shipped style of these weights.
     style_alpha: how far, 0 to 1; the paper takes 0.5 to 1.
@@ -230,6 +231,7 @@ class Config:
   conditional: str = ""
   upscaler: str = ""
   upscaler_sampler: SamplerConfig | None = None
+  upscaler_windows: WindowsConfig | None = None
   style: str = ""
   style_alpha: float = 0.7
   model: UNetConfig = field(default_factory=UNetConfig)

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import AxisType, PartitionSpec
 
 from lumiere_jax.config import WindowsConfig
 from lumiere_jax.shapes import Array, Float, PyTree
@@ -22,6 +23,9 @@ from lumiere_jax.shapes import Array, Float, PyTree
 # (x (b t h w c), t (b,), (shared, along)) -> raw output (b t h w k). Leaves of
 # `shared` have leading axis b or 1, those of `along` are clips as x is.
 WindowNetwork = Callable[[Array, Array, PyTree], Array]
+
+
+_AXIS = "windows"  # of a mesh
 
 
 class Windows(NamedTuple):
@@ -136,6 +140,36 @@ def windowed(
     return total
 
   return call
+
+
+def distributed(
+  network: WindowNetwork, windows: Windows, per_call: int, devices: int
+) -> WindowNetwork:
+  """The same as `windowed`, the windows shared out over devices.
+
+  Each of them holds the whole clip, and sees its own windows only.
+
+  Args:
+    network: sees windows.
+    windows: where they lie.
+    per_call: how many a device sees at once.
+    devices: how many; the first ones of `jax.devices()`.
+  """
+  if devices == 1:
+    return windowed(network, windows, per_call)
+  mesh = jax.make_mesh(
+    (devices,),
+    (_AXIS,),
+    axis_types=(AxisType.Auto,),
+    devices=jax.devices()[:devices],
+  )
+  everywhere = PartitionSpec()
+  return jax.shard_map(
+    windowed(network, windows, per_call, _AXIS),
+    mesh=mesh,
+    in_specs=everywhere,
+    out_specs=everywhere,
+  )
 
 
 def _groups(windows: Windows, per_call: int, axis_name: str | None) -> Any:

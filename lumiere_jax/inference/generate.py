@@ -23,7 +23,7 @@ from lumiere_jax.diffusion.guidance import (
   thresholded,
 )
 from lumiere_jax.diffusion.known import known_pixels
-from lumiere_jax.diffusion.multidiffusion import place_windows, windowed
+from lumiere_jax.diffusion.multidiffusion import distributed, place_windows
 from lumiere_jax.diffusion.prediction import denoiser
 from lumiere_jax.diffusion.sampler import (
   Carry,
@@ -134,7 +134,7 @@ class Generator:
 
       if windows is not None:
         places = place_windows(shape[:3], windows)
-        ask = windowed(ask, places, windows.per_call)
+        ask = distributed(ask, places, windows.per_call, windows.devices)
 
       def output(x, t):
         return ask(x, t, ((text, negative, level), along))

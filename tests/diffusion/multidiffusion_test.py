@@ -1,17 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """MultiDiffusion: what it must leave alone, and an explicit least squares."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.sharding import PartitionSpec
 
 from lumiere_jax.config import WindowsConfig
 from lumiere_jax.diffusion.multidiffusion import (
   axis_starts,
+  distributed,
   place_windows,
   windowed,
 )
@@ -160,23 +158,15 @@ def test_order_changes_nothing(cfg, inputs):
 
 @pytest.mark.devices(8)
 def test_windows_shared_out_over_devices_change_nothing(inputs):
-  mesh = jax.make_mesh((8,), ("windows",))
   for cfg in CONFIGS.values():
     windows = place_windows(SHAPE, cfg)
-    shared = jax.jit(
-      jax.shard_map(
-        functools.partial(windowed(network, windows, 2, "windows")),
-        mesh=mesh,
-        in_specs=PartitionSpec(),
-        out_specs=PartitionSpec(),
+    for count in (3, 8):
+      np.testing.assert_allclose(
+        windowed(network, windows)(*inputs),
+        jax.jit(distributed(network, windows, 2, count))(*inputs),
+        rtol=1e-5,
+        atol=1e-4,
       )
-    )
-    np.testing.assert_allclose(
-      windowed(network, windows)(*inputs),
-      shared(*inputs),
-      rtol=1e-5,
-      atol=1e-4,
-    )
 
 
 @pytest.mark.parametrize(
