@@ -39,6 +39,14 @@ def get_config() -> ml_collections.ConfigDict:
         segment_frames=16,
         crop_px=64,
       ),
+      sampler=dict(
+        name="dpmpp_2m",
+        steps=4,
+        guidance=1.0,
+        threshold="static",
+        known_low_res=True,
+        detail_floor=3 / 127.5,  # grey levels
+      ),
       windows=dict(frames=16, overlap=2),
       train=dict(
         stage="video",

@@ -76,6 +76,29 @@ def shrink(
   return x.mean(axis=(-4, -2))
 
 
+def with_means(
+  x: Float[Array, "*b h w c"], low: Float[Array, "*b low_h low_w c"]
+) -> Float[Array, "*b h w c"]:
+  """The nearest to `x` that `shrink` makes `low` of."""
+  scale = x.shape[-2] // low.shape[-2]
+  error = low - shrink(x, scale)
+  return x + error.repeat(scale, axis=-3).repeat(scale, axis=-2)
+
+
+def without_faint_details(
+  x: Float[Array, "*b h w c"], large: Float[Array, "*b h w c"], floor: float
+) -> Float[Array, "*b h w c"]:
+  """Moves `x` towards the enlarged clip, by `floor` at most (soft threshold).
+
+  Where a network means to add nothing it adds a little noise, which can hardly
+  be seen, but makes what is flat rough (coring; the shrinkage of D. Donoho,
+  IEEE Trans. Inf. Theory 41, 1995).
+  """
+  details = x - large
+  kept = jnp.maximum(jnp.abs(details) - floor, 0.0)
+  return large + jnp.sign(details) * kept
+
+
 def enlarge(
   x: Float[Array, "*b h w c"], scale: int, align_corners: bool = False
 ) -> Float[Array, "*b high_h high_w c"]:

@@ -107,6 +107,11 @@ class SamplerConfig:
       cost what guidance 1 does.
     low_res_level: timestep that super-resolution noises its low-resolution clip
       to (noise conditioning augmentation); 0 is the least.
+    detail_floor: how far super-resolution moves every predicted clean clip
+      towards its enlarged low-resolution clip, so that faint details vanish; of
+      pixels in [-1, 1]: 1 / 127.5 is a grey level.
+    known_low_res: makes the means of blocks of every predicted clean clip the
+      pixels of the low-resolution clip, as training's are.
     known_pixels: puts what is given of a clip into every predicted clean clip,
       not only into the finished one.
     threshold: "none", "static" (clip to [-1, 1]) or "dynamic" (Imagen).
@@ -123,6 +128,8 @@ class SamplerConfig:
   guidance_rescale: float = 0.0
   guidance_interval: tuple[float, float] = (0.0, 1.0)
   low_res_level: int = 0
+  detail_floor: float = 0.0
+  known_low_res: bool = False
   known_pixels: bool = False
   threshold: str = "static"
   threshold_quantile: float = 0.95
@@ -136,6 +143,10 @@ class SamplerConfig:
     check(
       self.low_res_level >= 0,
       f"sampler.low_res_level={self.low_res_level} must be >= 0",
+    )
+    check(
+      0 <= self.detail_floor < 1,
+      f"sampler.detail_floor={self.detail_floor} must be in [0, 1)",
     )
     check(self.eta >= 0, f"sampler.eta={self.eta} must be >= 0")
     check(

@@ -1,33 +1,32 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Known pixels: what is given of a clip holds during sampling."""
+"""What is known of a clip holds during sampling."""
+
+from collections.abc import Callable
 
 from lumiere_jax.diffusion.prediction import Denoise, eps_of
 from lumiere_jax.diffusion.schedule import Schedule
-from lumiere_jax.shapes import Array, Float
+from lumiere_jax.shapes import Array
 
 
-def known_pixels(
-  denoise: Denoise,
-  clean: Float[Array, "b *dims c"],
-  mask: Float[Array, "b *dims 1"],
-  schedule: Schedule,
+def consistent(
+  denoise: Denoise, project: Callable[[Array], Array], schedule: Schedule
 ) -> Denoise:
-  """Puts what is given into every predicted clean clip.
+  """Makes every predicted clean clip agree with what is known of it.
 
   The noise is derived from it anew, so that the next noisy clip agrees with
-  what is given and the rest is made to fit (the aim of RePaint, arXiv
-  2201.09865, reached within a step instead of by going back and forth).
+  what is known and the rest is made to fit. For known pixels that is the aim
+  of RePaint (arXiv 2201.09865), reached within a step instead of by going back
+  and forth; in general it is the null-space projection of arXiv 2212.00490.
 
   Args:
     denoise: what to wrap.
-    clean: what is given; its value does not matter where mask is 0.
-    mask: 1 where it is given.
+    project: clean clip (b, ...) to the nearest one that agrees.
     schedule: the noise schedule.
   """
 
   def wrapped(x, t):
     prediction = denoise(x, t)
-    x0 = mask * clean + (1.0 - mask) * prediction.x0
+    x0 = project(prediction.x0)
     return prediction._replace(x0=x0, eps=eps_of(x0, x, t, schedule))
 
   return wrapped

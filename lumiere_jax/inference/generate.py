@@ -9,7 +9,12 @@ import jax
 import jax.numpy as jnp
 
 from lumiere_jax import media
-from lumiere_jax.conditioning.low_res import augment, enlarge
+from lumiere_jax.conditioning.low_res import (
+  augment,
+  enlarge,
+  with_means,
+  without_faint_details,
+)
 from lumiere_jax.conditioning.task import Given
 from lumiere_jax.config import (
   ConditionConfig,
@@ -22,7 +27,7 @@ from lumiere_jax.diffusion.guidance import (
   guided,
   thresholded,
 )
-from lumiere_jax.diffusion.known import known_pixels
+from lumiere_jax.diffusion.known import consistent
 from lumiere_jax.diffusion.multidiffusion import distributed, place_windows
 from lumiere_jax.diffusion.prediction import denoiser
 from lumiere_jax.diffusion.sampler import (
@@ -142,7 +147,12 @@ class Generator:
       denoise = denoiser(output, schedule, diffusion)
       denoise = thresholded(denoise, schedule, sampler)
       if given is not None and sampler.known_pixels:
-        denoise = known_pixels(denoise, clean, mask, schedule)
+        denoise = consistent(
+          denoise, lambda x0: mask * clean + (1.0 - mask) * x0, schedule
+        )
+      if low is not None:
+        project = _agreeing(media.to_float(low), sampler, condition)
+        denoise = consistent(denoise, project, schedule)
       step = make_step(denoise, keys, schedule, sampler, diffusion.variance)
       return jax.lax.fori_loop(*steps, step, carry)
 
@@ -242,6 +252,22 @@ def _enlarged(
   large = enlarge(media.to_float(low), condition.scale, condition.align_corners)
   schedule = make_schedule(condition.schedule)
   return augment(large, level, low_res_keys(keys), schedule), level
+
+
+def _agreeing(
+  low: Array, sampler: SamplerConfig, condition: ConditionConfig
+) -> Callable[[Array], Array]:
+  """Makes an enlarged clip agree with the low-resolution one."""
+  large = enlarge(low, condition.scale, condition.align_corners)
+
+  def project(x0: Array) -> Array:
+    if sampler.detail_floor:
+      x0 = without_faint_details(x0, large, sampler.detail_floor)
+    if sampler.known_low_res:
+      x0 = with_means(x0, low)
+    return x0
+
+  return project
 
 
 def _as_floats(given: Given) -> tuple[Array, Array]:

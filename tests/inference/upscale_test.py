@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from lumiere_jax import media
-from lumiere_jax.conditioning.low_res import enlarge
+from lumiere_jax.conditioning.low_res import enlarge, shrink
 from lumiere_jax.config import (
   ConditionConfig,
   DiffusionConfig,
@@ -88,3 +88,28 @@ def test_windows_see_their_part_of_everything(per_call):
   assert {shape[1] for shape in shapes} == {4}
   assert max(shape[0] for shape in shapes) == 2 * 2 * per_call
   np.testing.assert_allclose(parts, whole, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["dpmpp_2m", "ddim", "ddpm"])
+def test_means_of_blocks_are_the_low_resolution_clip(name):
+  """The network believes in noise; its means are put right all the same."""
+  make = generator(name=name, low_res_level=300, known_low_res=True)
+  x = make({}, TEXT, NEGATIVE, KEYS, low=LOW)
+  np.testing.assert_allclose(
+    shrink(x, 2), media.to_float(jnp.asarray(LOW)), atol=1e-5
+  )
+
+
+def test_faint_details_vanish_and_others_shrink_by_as_much():
+  plain = generator(low_res_level=300)({}, TEXT, NEGATIVE, KEYS, low=LOW)
+  make = generator(low_res_level=300, detail_floor=0.1)
+  x = make({}, TEXT, NEGATIVE, KEYS, low=LOW)
+  large = enlarge(media.to_float(jnp.asarray(LOW)), 2)
+  before, after = np.asarray(plain - large), np.asarray(x - large)
+  faint = np.abs(before) < 0.1 - 1e-5
+  assert 0.1 < faint.mean() < 0.9
+  assert np.abs(after[faint]).max() < 1e-5
+  np.testing.assert_allclose(
+    np.abs(after[~faint]), np.abs(before[~faint]) - 0.1, atol=1e-4
+  )
+  assert (np.sign(after) == np.sign(before))[~faint].all()
