@@ -41,7 +41,7 @@ def get_config() -> ml_collections.ConfigDict:
       ),
       sampler=dict(
         name="dpmpp_2m",
-        steps=4,
+        steps=2,
         guidance=1.0,
         threshold="static",
         known_low_res=True,

@@ -22,6 +22,8 @@ from lumiere_jax.inference.cascade import reduced
 from lumiere_jax.inference.prompt import Request
 from lumiere_jax.studio import Studio
 
+Clips = Sequence[np.ndarray]
+
 
 def upscale_rows(
   model: Lumiere,
@@ -39,9 +41,9 @@ def upscale_rows(
     distance: as for `enlargement_row`.
 
   Returns:
-    protocol, "real" and "generated"; of each rows for the model and for
-    each of FILTERS; and in the first one for the clips before they were made
-    small.
+    protocol; "real" and "generated", with rows for the model and for each of
+    FILTERS, and in the first for the clips before they were made small; and
+    "still", the model on first frames held: what changes there, it has made.
 
   Raises:
     UserError: no data set of the enlarged size.
@@ -55,32 +57,30 @@ def upscale_rows(
   scale = upscaler.config.condition.scale
   borders = upscaler.segment_borders()
 
-  def rows(
-    name: str, small: Sequence[np.ndarray], **made_with: Any
+  def model_row(
+    name: str, small: Clips, real: Clips | None = None, **made_with: Any
   ) -> dict[str, Any]:
-    real = [c.video if name == "real" else None for c in clips]
-    make = own.maker(
-      upscaler, "upscale", f"upscale_{name}", len(clips), **made_with
-    )
-    large = {
-      "model": [
-        make(i, Request(clip.caption, i), Material(video=low))
-        for i, (clip, low) in enumerate(zip(clips, small, strict=True))
-      ]
-    }
-    for kind in FILTERS:
-      large[kind] = [filtered(low, scale, kind) for low in small]
-    if name == "real":
-      large["real"] = [clip.video for clip in clips]
-    found = {}
-    for kind, made in large.items():
-      pairs = [
-        Enlargement(made=a, real=None if kind == "real" else b)
-        for a, b in zip(made, real, strict=True)
-      ]
-      found[kind] = enlargement_row(pairs, borders, distance)
-    return found
+    row = f"upscale_{name}"
+    make = own.maker(upscaler, "upscale", row, len(clips), **made_with)
+    made = [
+      make(i, Request(clip.caption, i), Material(video=low))
+      for i, (clip, low) in enumerate(zip(clips, small, strict=True))
+    ]
+    return enlargement_row(_pairs(made, real), borders, distance)
 
+  def filter_rows(small: Clips, real: Clips | None = None) -> dict[str, Any]:
+    return {
+      kind: enlargement_row(
+        _pairs([filtered(low, scale, kind) for low in small], real),
+        borders,
+        distance,
+      )
+      for kind in FILTERS
+    }
+
+  real = [clip.video for clip in clips]
+  small = [reduced(Material(video=clip), scale).video for clip in real]
+  still = [np.repeat(clip[:1], len(clip), axis=0) for clip in small]
   report = {
     "protocol": {
       **PROTOCOL,
@@ -88,7 +88,12 @@ def upscale_rows(
       "segment_borders": borders,
       "feature_network": distance and distance.fingerprint,
     },
-    "real": rows("real", [_smaller(c.video, scale) for c in clips]),
+    "real": {
+      "model": model_row("real", small, real),
+      **filter_rows(small, real),
+      "real": enlargement_row(_pairs(real), borders, distance),
+    },
+    "still": {"model": model_row("still", still)},
   }
   if upscaler is not model:
     make = studio.maker(model, "text_to_video", "to_enlarge", len(clips))
@@ -96,10 +101,15 @@ def upscale_rows(
       make(i, Request(c.caption, i), Material()) for i, c in enumerate(clips)
     ]
     made_with = studio.made_with(model)
-    report["generated"] = rows("generated", made, generated_with=made_with)
+    report["generated"] = {
+      "model": model_row("generated", made, generated_with=made_with),
+      **filter_rows(made),
+    }
     report["protocol"]["generated_with"] = made_with
   return report
 
 
-def _smaller(clip: np.ndarray, scale: int) -> np.ndarray:
-  return reduced(Material(video=clip), scale).video
+def _pairs(made: Clips, real: Clips | None = None) -> list[Enlargement]:
+  if real is None:
+    return [Enlargement(made=clip) for clip in made]
+  return [Enlargement(made=a, real=b) for a, b in zip(made, real, strict=True)]

@@ -101,7 +101,8 @@ def _make(
   sidecar = _sidecar(model, job, request, timings)
   small, large = ({k: v[i] for k, v in made.items()} for i in range(2))
   pixels = np.concatenate(list(large.values()), axis=-2)  # Side by side.
-  if job.scale > 1 and TASKS[job.task].clip:
+  row = TASKS[job.task]
+  if row.clip and (row.upscales or job.scale > 1):
     borders = model.for_task("upscale").segment_borders()
     sidecar["segments"] = seam_strength(neighbour_mse(pixels), borders)
   if given is not None:

@@ -104,6 +104,7 @@ def test_a_video_is_enlarged_alone(weights, tmp_path, name):
   large, sidecar = program(weights, tmp_path / "o", *flags, name=name)
   assert large.shape == (8, 16, 16, 3)
   assert sidecar["config"]["sampler"]["steps"] == 3
+  assert sidecar["segments"]["ratio"] > 0
   fewer, _ = program(weights, tmp_path / "p", *flags, "--steps=2", name=name)
   assert not np.array_equal(large, fewer)
 
@@ -275,7 +276,7 @@ def test_evaluation_of_a_cascade_compares_with_filters(
   # Of the upscaler's size, from where the data set was said to lie.
   assert set(real_clips) == {(16, "here", "held_out")}
   rows = report["upscale"]
-  assert set(rows) == {"protocol", "real", "generated"}
+  assert set(rows) == {"protocol", "real", "still", "generated"}
   assert set(rows["real"]) == {"model", "bicubic", "lanczos", "real"}
   assert set(rows["generated"]) == {"model", "bicubic", "lanczos"}
   assert rows["real"]["lanczos"]["psnr_db"] > rows["real"]["model"]["psnr_db"]
@@ -286,13 +287,15 @@ def test_evaluation_of_a_cascade_compares_with_filters(
   printed = capsys.readouterr().out
   assert "| real: lanczos | " in printed and "| generated: model | " in printed
   names = {p.name for p in (tmp_path / "clips").iterdir()}
-  assert names == {"upscale_real", "upscale_generated", "to_enlarge"}
+  assert names == {
+    *("upscale_real", "upscale_still", "upscale_generated", "to_enlarge")
+  }
 
 
 def test_kept_clips_are_measured_again(weights, tmp_path, real_clips):
   clips = f"--clips={tmp_path / 'clips'}"
   first = evaluation(weights, tmp_path, clips, name="ssr")
-  assert set(first["upscale"]) == {"protocol", "real"}
+  assert set(first["upscale"]) == {"protocol", "real", "still"}
   kept = tmp_path / "clips" / "upscale_real" / "upscale_real-00000.npy"
   np.save(kept, np.zeros((8, 16, 16, 3), np.uint8))
   (tmp_path / "ssr.json").unlink()

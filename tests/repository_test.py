@@ -228,7 +228,13 @@ def test_every_module_that_runs_has_a_main():
 
 
 # Of the files of each, in 10^6 bytes.
-SIZES = {"demo": 24, "demo_cond": 10, "demo_twemoji": 3, "demo_mono": 3}
+SIZES = {
+  "demo": 24,
+  "demo_cond": 10,
+  "demo_twemoji": 3,
+  "demo_mono": 3,
+  "demo_ssr": 6,
+}
 
 
 @pytest.mark.parametrize("name", SIZES)

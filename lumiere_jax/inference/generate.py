@@ -146,12 +146,7 @@ class Generator:
 
       denoise = denoiser(output, schedule, diffusion)
       denoise = thresholded(denoise, schedule, sampler)
-      if given is not None and sampler.known_pixels:
-        denoise = consistent(
-          denoise, lambda x0: mask * clean + (1.0 - mask) * x0, schedule
-        )
-      if low is not None:
-        project = _agreeing(media.to_float(low), sampler, condition)
+      for project in _projections(given, low, sampler, condition):
         denoise = consistent(denoise, project, schedule)
       step = make_step(denoise, keys, schedule, sampler, diffusion.variance)
       return jax.lax.fori_loop(*steps, step, carry)
@@ -254,20 +249,27 @@ def _enlarged(
   return augment(large, level, low_res_keys(keys), schedule), level
 
 
-def _agreeing(
-  low: Array, sampler: SamplerConfig, condition: ConditionConfig
-) -> Callable[[Array], Array]:
-  """Makes an enlarged clip agree with the low-resolution one."""
-  large = enlarge(low, condition.scale, condition.align_corners)
-
-  def project(x0: Array) -> Array:
-    if sampler.detail_floor:
-      x0 = without_faint_details(x0, large, sampler.detail_floor)
-    if sampler.known_low_res:
-      x0 = with_means(x0, low)
-    return x0
-
-  return project
+def _projections(
+  given: Given | None,
+  low: Array | None,
+  sampler: SamplerConfig,
+  condition: ConditionConfig | None,
+) -> list[Callable[[Array], Array]]:
+  """What makes a clean clip agree with what is known of it, one by one."""
+  found: list[Callable[[Array], Array]] = []
+  if given is not None and sampler.known_pixels:
+    clean, mask = _as_floats(given)
+    found.append(lambda x0: mask * clean + (1.0 - mask) * x0)
+  if low is not None and sampler.detail_floor:
+    large = enlarge(
+      media.to_float(low), condition.scale, condition.align_corners
+    )
+    floor = sampler.detail_floor
+    found.append(lambda x0: without_faint_details(x0, large, floor))
+  if low is not None and sampler.known_low_res:
+    known = media.to_float(low)
+    found.append(lambda x0: with_means(x0, known))
+  return found
 
 
 def _as_floats(given: Given) -> tuple[Array, Array]:
