@@ -40,6 +40,7 @@ class Studio:
       "data_fingerprint": loader.fingerprint(self.config.data),
       "seed": self.seed,
       "sampler": dataclasses.asdict(self.config.sampler),
+      "windows": dataclasses.asdict(model.config.windows),
     }
     if model.config.style:
       made_with["style_fingerprint"] = style_fingerprint(model.config)

@@ -302,6 +302,11 @@ def test_kept_clips_are_measured_again(weights, tmp_path, real_clips):
   again = evaluation(weights, tmp_path, clips, name="ssr")
   psnr = [r["upscale"]["real"]["model"]["psnr_db"] for r in (first, again)]
   assert psnr[0] != psnr[1]
+  (tmp_path / "ssr.json").unlink()
+  with pytest.raises(UserError, match="made with windows="):
+    evaluation(
+      weights, tmp_path, clips, "--config.windows.overlap=0", name="ssr"
+    )
 
 
 def test_what_enlarges_nothing_is_not_measured_enlarging(
