@@ -7,19 +7,18 @@ from typing import Any
 
 import numpy as np
 
+from lumiere_jax import trials
 from lumiere_jax.api import Lumiere
 from lumiere_jax.conditioning.task import Material
 from lumiere_jax.data import loader
 from lumiere_jax.evaluation.enlargement import (
   FILTERS,
   PROTOCOL,
-  Enlargement,
   enlargement_row,
   filtered,
 )
 from lumiere_jax.evaluation.perceptual import FeatureDistance
 from lumiere_jax.inference.cascade import reduced
-from lumiere_jax.inference.prompt import Request
 from lumiere_jax.studio import Studio
 
 Clips = Sequence[np.ndarray]
@@ -62,18 +61,14 @@ def upscale_rows(
   ) -> dict[str, Any]:
     row = f"upscale_{name}"
     make = own.maker(upscaler, "upscale", row, len(clips), **made_with)
-    made = [
-      make(i, Request(clip.caption, i), Material(video=low))
-      for i, (clip, low) in enumerate(zip(clips, small, strict=True))
-    ]
-    return enlargement_row(_pairs(made, real), borders, distance)
+    given = [Material(video=clip) for clip in small]
+    made = trials.of_captions(make, clips, given)
+    return enlargement_row(made, real, borders, distance)
 
   def filter_rows(small: Clips, real: Clips | None = None) -> dict[str, Any]:
     return {
       kind: enlargement_row(
-        _pairs([filtered(low, scale, kind) for low in small], real),
-        borders,
-        distance,
+        [filtered(low, scale, kind) for low in small], real, borders, distance
       )
       for kind in FILTERS
     }
@@ -91,15 +86,13 @@ def upscale_rows(
     "real": {
       "model": model_row("real", small, real),
       **filter_rows(small, real),
-      "real": enlargement_row(_pairs(real), borders, distance),
+      "real": enlargement_row(real, None, borders, distance),
     },
     "still": {"model": model_row("still", still)},
   }
   if upscaler is not model:
     make = studio.maker(model, "text_to_video", "to_enlarge", len(clips))
-    made = [
-      make(i, Request(c.caption, i), Material()) for i, c in enumerate(clips)
-    ]
+    made = trials.of_captions(make, clips)
     made_with = studio.made_with(model)
     report["generated"] = {
       "model": model_row("generated", made, generated_with=made_with),
@@ -107,9 +100,3 @@ def upscale_rows(
     }
     report["protocol"]["generated_with"] = made_with
   return report
-
-
-def _pairs(made: Clips, real: Clips | None = None) -> list[Enlargement]:
-  if real is None:
-    return [Enlargement(made=clip) for clip in made]
-  return [Enlargement(made=a, real=b) for a, b in zip(made, real, strict=True)]

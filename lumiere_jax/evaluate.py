@@ -22,7 +22,6 @@ import numpy as np
 from lumiere_jax import cli, media, trials
 from lumiere_jax.api import Lumiere
 from lumiere_jax.conditioning.style import ALPHAS
-from lumiere_jax.conditioning.task import Material
 from lumiere_jax.config import Config, DataConfig
 from lumiere_jax.data import loader, world
 from lumiere_jax.enlarging import upscale_rows
@@ -40,7 +39,6 @@ from lumiere_jax.evaluation import (
 )
 from lumiere_jax.evaluation.perceptual import FeatureDistance
 from lumiere_jax.evaluation.report import MIN_CLIPS
-from lumiere_jax.inference.prompt import Request
 from lumiere_jax.linked import style_fingerprint, weights_config
 from lumiere_jax.studio import Studio
 
@@ -261,11 +259,8 @@ def _generated(
 ) -> Pairs:
   """A clip for the caption of each real one."""
   make = studio.maker(model, "text_to_video", split, len(real), folder)
-  # Every clip has noise of its own, so that rows average over it.
-  return [
-    (make(i, Request(clip.caption, i), Material()), trials.labels(clip))
-    for i, clip in enumerate(real)
-  ]
+  made = trials.of_captions(make, real)
+  return list(zip(made, map(trials.labels, real), strict=True))
 
 
 def _styled_data(config: Config, options: Options) -> dict[str, DataConfig]:

@@ -11,9 +11,10 @@ from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int, UInt8
+from jaxtyping import Array, Bool, Float, Int, Shaped, UInt8
 
 PyTree = Any
+AnyArray = np.ndarray | Array
 Key = jax.Array
 
 Video = Float[Array, "b t h w c"]
@@ -23,6 +24,7 @@ TextFeatures = Float[Array, "b s d"]
 TextMask = Bool[Array, "b s"]
 
 __all__ = [
+  "AnyArray",
   "Array",
   "Bool",
   "Float",
@@ -30,6 +32,7 @@ __all__ = [
   "Int",
   "Key",
   "PyTree",
+  "Shaped",
   "TextFeatures",
   "TextMask",
   "UInt8",

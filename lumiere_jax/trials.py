@@ -151,6 +151,27 @@ def _edit(clip: LabelledClip, index: int, make: Make, gallery: Gallery) -> Edit:
   )
 
 
+def of_captions(
+  make: Make,
+  clips: Sequence[LabelledClip],
+  given: Sequence[Material] | None = None,
+) -> list[np.ndarray]:
+  """A clip for the caption of each real one.
+
+  Every clip has noise of its own, so that rows average over it.
+
+  Args:
+    make: makes a clip.
+    clips: the real ones.
+    given: for each what it starts from, if it is more than the caption.
+  """
+  given = given or [Material()] * len(clips)
+  return [
+    make(i, Request(clip.caption, i), material)
+    for i, (clip, material) in enumerate(zip(clips, given, strict=True))
+  ]
+
+
 def labels(clip: LabelledClip) -> Labels:
   """What is to be seen on a real clip."""
   return Labels(clip.emoji, clip.background, clip.movement)

@@ -8,7 +8,9 @@ import jax.numpy as jnp
 
 from lumiere_jax.config import ConditionConfig
 from lumiere_jax.diffusion.schedule import Schedule, make_schedule
-from lumiere_jax.shapes import Array, Float, Key
+from lumiere_jax.shapes import AnyArray, Array, Float, Key, Shaped
+
+WITHIN = (-4, -2)  # the axes of a block in `blocks`
 
 
 class LowRes(NamedTuple):
@@ -69,11 +71,21 @@ def shrink(
   Raises:
     ValueError: the blocks do not fill the image.
   """
+  return blocks(x, scale).mean(axis=WITHIN)
+
+
+def blocks(
+  x: Shaped[AnyArray, "*b h w c"], scale: int
+) -> Shaped[AnyArray, "*b low_h scale low_w scale c"]:
+  """Cuts images into blocks of scale x scale pixels, whose axes are WITHIN.
+
+  Raises:
+    ValueError: the blocks do not fill the image.
+  """
   *lead, h, w, c = x.shape
   if h % scale or w % scale:
     raise ValueError(f"{h} x {w} pixels are not a multiple of {scale=}")
-  x = x.reshape(*lead, h // scale, scale, w // scale, scale, c)
-  return x.mean(axis=(-4, -2))
+  return x.reshape(*lead, h // scale, scale, w // scale, scale, c)
 
 
 def with_means(

@@ -2,7 +2,6 @@
 """How well a clip was enlarged, beside filters that need no model."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import dm_pix
@@ -38,19 +37,6 @@ PROTOCOL: Mapping[str, str] = {
 }
 
 
-@dataclass(frozen=True, kw_only=True)
-class Enlargement:
-  """A clip, enlarged.
-
-  Attributes:
-    made: by a model or a filter.
-    real: what it was before it was made small, if that is known.
-  """
-
-  made: Clip
-  real: Clip | None = None
-
-
 def filtered(
   clip: Clip, scale: int, kind: str
 ) -> UInt8[np.ndarray, "t high_h high_w 3"]:
@@ -74,18 +60,19 @@ def sharpness(clip: Clip) -> float:
 
 
 def enlargement_row(
-  pairs: Sequence[Enlargement],
+  made: Sequence[Clip],
+  real: Sequence[Clip] | None,
   borders: Sequence[int],
   distance: Distance | None,
 ) -> dict[str, Any]:
   """One row: PROTOCOL's measures, and flicker and frame difference.
 
   Args:
-    pairs: at least one; those to the real clip need all to have one.
+    made: enlarged by a model or a filter; at least one.
+    real: what each was before it was made small, if that is known.
     borders: pairs of frames that are not of the same segments.
     distance: None leaves the feature distance out.
   """
-  made = [pair.made for pair in pairs]
   row: dict[str, Any] = {
     "sharpness": _mean(map(sharpness, made)),
     "flicker": _mean(map(flicker, made)),
@@ -96,17 +83,17 @@ def enlargement_row(
   row["neighbour_mse"] = changes.tolist()
   if seams := seam_strength(changes, borders):
     row["seam_ratio"] = seams["ratio"]
-  if all(pair.real is not None for pair in pairs):
+  if real is not None:
     compared: dict[str, Distance] = {
       "psnr_db": psnr,
       "ssim": ssim,
     }
     if distance is not None:
-      compared["feature_distance"] = lambda made, real: distance(
-        made[::_STRIDE], real[::_STRIDE]
+      compared["feature_distance"] = lambda a, b: distance(
+        a[::_STRIDE], b[::_STRIDE]
       )
     for name, measure in compared.items():
-      row[name] = _mean(measure(pair.made, pair.real) for pair in pairs)
+      row[name] = _mean(map(measure, made, real))
   return row
 
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from lumiere_jax.conditioning.low_res import WITHIN, blocks
 from lumiere_jax.conditioning.task import Material
 from lumiere_jax.shapes import UInt8
 
@@ -27,17 +28,12 @@ def reduced(material: Material, scale: int) -> Material:
   }
   region = material.region
   if region is not None:
-    region = _blocks(region, scale).max(axis=(-4, -2))
+    region = blocks(region, scale).max(axis=WITHIN)
   return replace(material, **pixels, region=region)
 
 
 def _mean(
   pixels: UInt8[np.ndarray, "*t h w c"], scale: int
 ) -> UInt8[np.ndarray, "*t low_h low_w c"]:
-  mean = _blocks(pixels, scale).mean(axis=(-4, -2))
+  mean = blocks(pixels, scale).mean(axis=WITHIN)
   return np.round(mean).astype(np.uint8)
-
-
-def _blocks(x: np.ndarray, scale: int) -> np.ndarray:
-  *lead, h, w, c = x.shape
-  return x.reshape(*lead, h // scale, scale, w // scale, scale, c)

@@ -4,11 +4,10 @@
 from typing import Any
 
 import numpy as np
-from jaxtyping import Array, Float, Shaped, UInt8
 
 from lumiere_jax.errors import UserError
+from lumiere_jax.shapes import AnyArray, Float, Shaped, UInt8
 
-AnyArray = np.ndarray | Array
 Clip = UInt8[np.ndarray, "t h w 3"]
 
 

@@ -6,7 +6,6 @@ import pytest
 
 from lumiere_jax.evaluation.enlargement import (
   FILTERS,
-  Enlargement,
   enlargement_row,
   filtered,
   psnr,
@@ -58,15 +57,15 @@ def test_sharpness_falls_by_blurring(clip):
 
 
 def test_a_row_tells_what_can_be_told(clip):
-  pairs = [Enlargement(made=clip, real=clip + 10)] * 2
-  row = enlargement_row(pairs, [2], None)
+  pairs = [clip] * 2, [clip + 10] * 2
+  row = enlargement_row(*pairs, [2], None)
   assert row["n"] == 2
   assert row["psnr_db"] == pytest.approx(28.13, abs=0.01)
   assert "feature_distance" not in row
   assert row["seam_ratio"] == pytest.approx(1, abs=0.2)
-  alone = enlargement_row([Enlargement(made=clip)], [], lambda a, b: 1.0)
+  alone = enlargement_row([clip], None, [], lambda a, b: 1.0)
   assert not {"psnr_db", "ssim", "feature_distance", "seam_ratio"} & set(alone)
-  compared = enlargement_row(pairs, [], lambda a, b: 1.5)
+  compared = enlargement_row(*pairs, [], lambda a, b: 1.5)
   assert compared["feature_distance"] == 1.5
 
 
@@ -74,5 +73,5 @@ def test_a_seam_shows_in_the_ratio():
   """Steady change, and a jump where two segments meet."""
   steps = np.array([0, 1, 2, 13, 14, 15], np.uint8)
   clip = np.broadcast_to(steps[:, None, None, None], (6, 8, 8, 3))
-  row = enlargement_row([Enlargement(made=clip)], [2], None)
+  row = enlargement_row([clip], None, [2], None)
   assert row["seam_ratio"] == pytest.approx(121, rel=1e-6)
