@@ -83,6 +83,7 @@ ORDER = {
   ),
   "diffusion": (
     "schedule",
+    "quantile",
     "prediction",
     "loss",
     "guidance",

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from lumiere_jax.config import SamplerConfig
 from lumiere_jax.diffusion.prediction import Denoise, Output, eps_of
+from lumiere_jax.diffusion.quantile import quantile_of_magnitude
 from lumiere_jax.diffusion.schedule import Schedule, expand
 from lumiere_jax.shapes import Array, Float, PyTree
 
@@ -112,8 +113,7 @@ def thresholded(
     prediction = denoise(x, t)
     x0 = prediction.x0
     if cfg.threshold == "dynamic":
-      magnitude = jnp.abs(x0).reshape(x0.shape[0], -1)
-      bound = jnp.quantile(magnitude, cfg.threshold_quantile, axis=1)
+      bound = quantile_of_magnitude(x0, cfg.threshold_quantile)
       bound = expand(jnp.clip(bound, 1.0, cfg.threshold_max), x0)
       x0 = jnp.clip(x0, -bound, bound) / bound
     else:

@@ -14,7 +14,7 @@ import numpy as np
 
 from lumiere_jax.config import ScheduleConfig
 from lumiere_jax.errors import UserError, nearest
-from lumiere_jax.shapes import Array, Float
+from lumiere_jax.shapes import Array, Float, Shaped
 
 _MAX_BETA = 0.999  # the cosine schedule's cap (Improved DDPM, section 3.2)
 _SPACINGS = ("leading", "trailing", "linspace")
@@ -172,8 +172,8 @@ def lookup(table: np.ndarray, t: Float[Array, " b"]) -> Float[Array, " b"]:
 
 
 def expand(
-  values: Float[Array, " b"], x: Float[Array, " b *dims"]
-) -> Float[Array, " b *ones"]:
+  values: Shaped[Array, " b"], x: Shaped[Array, " b *dims"]
+) -> Shaped[Array, " b *ones"]:
   """Appends axes of length 1 until `values` broadcasts against `x`."""
   return values.reshape(values.shape + (1,) * (x.ndim - 1))
 
