@@ -29,8 +29,9 @@ def upscale_rows(
   studio: Studio,
   num_clips: int,
   distance: FeatureDistance | None,
+  split: str = "held_out",
 ) -> dict[str, Any]:
-  """Rows of real held-out clips made small, and of clips that a model made.
+  """Rows of real clips made small, and of clips that a model made.
 
   Args:
     model: an upscaler, or one whose clips it enlarges; only for the latter
@@ -38,6 +39,7 @@ def upscale_rows(
     studio: of the model.
     num_clips: in each row.
     distance: as for `enlargement_row`.
+    split: of the data set, whose clips and captions are taken.
 
   Returns:
     protocol; "real" and "generated", with rows for the model and for each of
@@ -49,7 +51,7 @@ def upscale_rows(
   """
   upscaler = model.for_task("upscale")
   data = replace(upscaler.config.data, data_dir=studio.config.data.data_dir)
-  clips = list(loader.read_clips(data, "held_out", num_clips))
+  clips = list(loader.read_clips(data, split, num_clips))
   own = Studio(
     replace(upscaler.config, data=data), studio.seed, studio.clips_dir
   )
@@ -60,6 +62,7 @@ def upscale_rows(
     name: str, small: Clips, real: Clips | None = None, **made_with: Any
   ) -> dict[str, Any]:
     row = f"upscale_{name}"
+    made_with["split"] = split
     make = own.maker(upscaler, "upscale", row, len(clips), **made_with)
     given = [Material(video=clip) for clip in small]
     made = trials.of_captions(make, clips, given)
@@ -80,6 +83,7 @@ def upscale_rows(
     "protocol": {
       **PROTOCOL,
       **own.made_with(upscaler),
+      "split": split,
       "segment_borders": borders,
       "feature_network": distance and distance.fingerprint,
     },
@@ -91,7 +95,9 @@ def upscale_rows(
     "still": {"model": model_row("still", still)},
   }
   if upscaler is not model:
-    make = studio.maker(model, "text_to_video", "to_enlarge", len(clips))
+    make = studio.maker(
+      model, "text_to_video", "to_enlarge", len(clips), split=split
+    )
     made = trials.of_captions(make, clips)
     made_with = studio.made_with(model)
     report["generated"] = {

@@ -61,6 +61,7 @@ class Options:
     style_data: where the stills lie that the style was trained on.
     features: folder of the network that enlarged clips are compared by; ""
       leaves that out.
+    split: of the data set, whose clips are enlarged.
   """
 
   num_clips: int = MIN_CLIPS
@@ -70,6 +71,7 @@ class Options:
   style: str = ""
   style_data: str = ""
   features: str = ""
+  split: str = "held_out"
 
 
 def main(argv: Sequence[str]) -> None:
@@ -114,6 +116,12 @@ def _parser() -> argparse.ArgumentParser:
     "enlarged clips in its features too",
   )
   add(
+    "--split",
+    default="held_out",
+    choices=world.SPLITS,
+    help="whose clips are enlarged: settings are chosen on the training split",
+  )
+  add(
     "--clips",
     help="folder that keeps the generated clips: what lies there already "
     "is not made again, so an interrupted evaluation goes on",
@@ -147,6 +155,7 @@ def _options(args: argparse.Namespace) -> Options:
     style=args.style,
     style_data=args.style_data,
     features=args.features,
+    split=args.split,
   )
 
 
@@ -182,7 +191,9 @@ def evaluate(config: Config, options: Options) -> dict[str, Any]:
   if models or options.style:
     report = _clip_report(model, models, studio, options)
   if upscales:
-    report["upscale"] = upscale_rows(model, studio, options.num_clips, distance)
+    report["upscale"] = upscale_rows(
+      model, studio, options.num_clips, distance, options.split
+    )
   return report
 
 

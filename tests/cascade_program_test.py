@@ -292,6 +292,12 @@ def test_evaluation_of_a_cascade_compares_with_filters(
   }
 
 
+def test_settings_can_be_chosen_on_another_split(weights, tmp_path, real_clips):
+  report = evaluation(weights, tmp_path, "--split=train")
+  assert {split for _, _, split in real_clips} == {"train"}
+  assert report["upscale"]["protocol"]["split"] == "train"
+
+
 def test_kept_clips_are_measured_again(weights, tmp_path, real_clips):
   clips = f"--clips={tmp_path / 'clips'}"
   first = evaluation(weights, tmp_path, clips, name="ssr")

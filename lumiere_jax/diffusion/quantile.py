@@ -45,7 +45,9 @@ def quantile_of_magnitude(
   lower = jax.lax.bitcast_convert_type(found, jnp.float32)
   if place == rank:
     return lower
-  above = jnp.min(jnp.where(bits > expand(found, bits), values, jnp.inf), within)
+  above = jnp.min(
+    jnp.where(bits > expand(found, bits), values, jnp.inf), within
+  )
   repeated = smaller(found + 1) > rank + 1
   upper = jnp.where(repeated, lower, above)
   return lower + (place - rank) * (upper - lower)
