@@ -29,6 +29,8 @@ from lumiere_jax.shapes import Array, Float, Key
 _INITIAL, _LOW_RES = 2**32 - 1, 2**32 - 2
 # Stands for alpha^2 = 0 where DPM-Solver needs a finite log-SNR (as diffusers).
 _TINY = 2.0**-24
+# Samplers that use the clean clip predicted one step before.
+_MULTISTEP = ("dpmpp_2m",)
 
 
 class Table(NamedTuple):
@@ -132,19 +134,21 @@ class Carry(NamedTuple):
 
   Attributes:
     x: (b *dims c) the clip so far, float32.
-    before: the clean clip predicted one step before; zeros at first.
+    before: the clean clip predicted one step before, zeros at first; None for a
+      sampler of one step, whose clips take no memory for it.
     begun: whether a step was made; before that `before` tells nothing.
   """
 
   x: Array
-  before: Array
+  before: Array | None
   begun: Array
 
   @classmethod
-  def start(cls, x: Float[Array, "b *dims c"]) -> "Carry":
+  def start(cls, x: Float[Array, "b *dims c"], cfg: SamplerConfig) -> "Carry":
     """Before the first step, whichever that is."""
     x = x.astype(jnp.float32)
-    return cls(x, jnp.zeros_like(x), jnp.asarray(False))
+    before = jnp.zeros_like(x) if cfg.name in _MULTISTEP else None
+    return cls(x, before, jnp.asarray(False))
 
 
 def make_step(
@@ -185,14 +189,17 @@ def make_step(
     x = carry.x
     t, c = visited[i], jax.tree.map(lambda column: column[i], table)
     p = denoise(x, jnp.full(x.shape[:1], t, jnp.float32))
-    # A multistep sampler's first step, wherever it begins, is of first order.
-    before = jnp.where(carry.begun, carry.before, p.x0)
-    result = c.x * x + c.x0 * p.x0 + c.eps * p.eps + c.before * before
+    result = c.x * x + c.x0 * p.x0 + c.eps * p.eps
+    before = None
+    if carry.before is not None:
+      # A multistep sampler's first step, wherever it begins, is of first order.
+      result += c.before * jnp.where(carry.begun, carry.before, p.x0)
+      before = p.x0
     if stochastic:
       fraction = _fraction(p.variance, cfg, variance)
       std = c.noisy * jnp.exp(0.5 * (c.low + fraction * (c.high - c.low)))
       result += std * step_noise(keys, t, x.shape[1:])
-    return Carry(result, p.x0, jnp.asarray(True))
+    return Carry(result, before, jnp.asarray(True))
 
   return step
 
@@ -229,7 +236,7 @@ def sample(
   step = make_step(denoise, keys, schedule, cfg, variance, timesteps)
   carry, _ = jax.lax.scan(
     lambda carry, i: (step(i, carry), None),
-    Carry.start(x_init),
+    Carry.start(x_init, cfg),
     jnp.arange(len(timesteps)),
   )
   return carry.x

@@ -102,14 +102,14 @@ class Generator:
 
     @jax.jit
     def begin(keys: Key) -> Carry:
-      return Carry.start(initial_noise(keys, shape))
+      return Carry.start(initial_noise(keys, shape), sampler)
 
     @jax.jit
     def begin_at(keys: Key, clip: Array, t: Array) -> Carry:
       clip = media.to_float(clip)
       t = jnp.full(clip.shape[:1], t, jnp.float32)
       noise = initial_noise(keys, shape)
-      return Carry.start(schedule.add_noise(clip, noise, t))
+      return Carry.start(schedule.add_noise(clip, noise, t), sampler)
 
     @partial(jax.jit, donate_argnames="carry")
     def advance(params, carry, text, negative, given, low, keys, steps):

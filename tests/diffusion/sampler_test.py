@@ -295,8 +295,9 @@ def test_timesteps_that_do_not_descend_are_refused(bad):
     run(config("ddim", 2), keys, timesteps=np.array(bad))
 
 
-def test_one_program_runs_any_range_of_steps():
-  cfg = config("dpmpp_2m", 6)
+@pytest.mark.parametrize("name", ["ddpm", "ddim", "dpmpp_2m"])
+def test_one_program_runs_any_range_of_steps(name):
+  cfg = config(name, 6)
   keys = diffusion.sample_keys(0, range(2))
 
   @jax.jit
@@ -305,7 +306,8 @@ def test_one_program_runs_any_range_of_steps():
     return jax.lax.fori_loop(start, stop, step, carry)
 
   noise = initial(keys)
-  start = diffusion.Carry.start(noise)
+  start = diffusion.Carry.start(noise, cfg)
+  assert (start.before is None) == (name != "dpmpp_2m")
   carry = start
   for i in range(6):
     carry = advance(carry, i, i + 1)
