@@ -2,7 +2,7 @@
 """Stage 2 of the demo's super-resolution, 32 to 128 pixels: segments.
 
 python -m lumiere_jax.train --config=configs/demo_ssr.py --workdir=runs/ssr \
-  --init_from=runs/ssr_t2i/weights
+  --init_from=runs/ssr_t2i_2/weights
 """
 
 import ml_collections
@@ -50,12 +50,12 @@ def get_config() -> ml_collections.ConfigDict:
       windows=dict(frames=16, overlap=2),
       train=dict(
         stage="video",
-        steps=1500,
+        steps=1200,
         batch_size=4,
         learning_rate=1e-3,
         warmup_steps=100,
         ema_decay=0.995,
-        init_from="runs/ssr_t2i/weights",
+        init_from="runs/ssr_t2i_2/weights",
         weights_dtype="float16",
         log_every=25,
         checkpoint_every=150,
