@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from lumiere_jax import build
-from lumiere_jax.config import Config, from_dict, overlay
+from lumiere_jax.config import Config, from_dict, overlay, told_as
 from lumiere_jax.errors import UserError
 from lumiere_jax.weights import folder
 
@@ -93,13 +93,17 @@ def upscaler_config(config: Config) -> Config:
     # The same one, loaded once; only how the network was trained is its own.
     own = {name: getattr(text, name) for name in ("lower_case", "max_tokens")}
     text = replace(config.text, **own)
-  found = replace(
-    saved,
-    text=text,
-    sampler=config.upscaler_sampler or saved.sampler,
-    windows=config.upscaler_windows or saved.windows,
-    data=replace(saved.data, num_frames=wanted.num_frames, fps=wanted.fps),
-  )
+  with (
+    told_as("sampler", "upscaler_sampler"),
+    told_as("windows", "upscaler_windows"),
+  ):
+    found = replace(
+      saved,
+      text=text,
+      sampler=config.upscaler_sampler or saved.sampler,
+      windows=config.upscaler_windows or saved.windows,
+      data=replace(saved.data, num_frames=wanted.num_frames, fps=wanted.fps),
+    )
   small = build.material_size(found).h
   if small != wanted.size_px:
     raise UserError(

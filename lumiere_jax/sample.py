@@ -56,9 +56,9 @@ def _run(job: Job, material: Material, out: Path, start: float) -> None:
     made_with = job.fingerprints.get(kind)
     if made_with not in (None, found):
       name = getattr(job.config, kind)
+      now = f"{name!r} holds {found[:12]}..." if found else "none is named"
       raise UserError(
-        f"the clip was made with {kind} {made_with[:12]}..., but {name!r} "
-        f"holds {found[:12]}..."
+        f"the clip was made with {kind} {made_with[:12]}..., but {now}"
       )
   loaded = time.perf_counter()
   print(
@@ -104,7 +104,13 @@ def _make(
   row = TASKS[job.task]
   if row.clip and (row.upscales or job.scale > 1):
     borders = model.for_task("upscale").segment_borders()
-    sidecar["segments"] = seam_strength(neighbour_mse(pixels), borders)
+    found = seam_strength(neighbour_mse(pixels), borders)
+    if found and job.scale > 1:
+      # What changes there before segments are made: movement, not seams.
+      before = np.concatenate(list(small.values()), axis=-2)
+      before = seam_strength(neighbour_mse(before), borders)
+      found["low_res_ratio"] = before["ratio"]
+    sidecar["segments"] = found
   if given is not None:
     seams = {
       name: seam_report(clip, given.mask) for name, clip in large.items()

@@ -77,7 +77,9 @@ def test_a_prompt_becomes_a_small_clip_and_a_large_one(weights, tmp_path):
   names = {p.name.removeprefix("a-cat-0") for p in out.iterdir()}
   kinds = {".mp4", ".webp", ".png", ".npy"}
   assert names == kinds | {f".low{kind}" for kind in kinds} | {".json"}
-  assert set(sidecar["segments"]) == {"border_mse", "other_mse", "ratio"}
+  assert set(sidecar["segments"]) == {
+    *("border_mse", "other_mse", "ratio", "low_res_ratio")
+  }
   assert len(sidecar["upscaler_fingerprint"]) == 64
   # The same again, and the same by enlarging the small clip by itself.
   again = tmp_path / "again"
@@ -180,6 +182,16 @@ def test_both_stages_are_set_apart(weights, tmp_path):
     ("base", ["--task=upscale"], "needs --video"),
     ("ssr", [], "is one that enlarges"),
     ("base", ["--config.upscaler=plain"], "no weights in 'plain'"),
+    (
+      "base",
+      ["--config.upscaler_windows={'tile_px': 3}"],
+      "^upscaler_windows.tile_px=3 must be a multiple of",
+    ),
+    (
+      "base",
+      ["--config.upscaler_sampler={'low_res_level': 1000}"],
+      "^upscaler_sampler.low_res_level=1000 must be in 0",
+    ),
   ],
 )
 def test_mistakes_are_one_line(weights, tmp_path, name, args, message):

@@ -120,8 +120,19 @@ def test_ill_typed_value_names_field_value_and_type(values, message):
     ({"model": {"temporal": {"kernel_size": 2}}}, "kernel_size=2 must be odd"),
     ({"train": {"accumulate": 3}}, "accumulate=3 must divide train.batch_size"),
     ({"train": {"steps": 0}}, "train.steps=0 must be > 0"),
-    ({"data": {"segment_frames": 81}}, "data.segment_frames=81 must be in 0"),
-    ({"data": {"crop_px": 33}}, "data.crop_px=33 must be in 0..32"),
+    ({"data": {"segment_frames": -1}}, "data.segment_frames=-1 must be >= 0"),
+    (
+      {"upscaler_sampler": {"steps": 0}},
+      "^upscaler_sampler.steps=0 must be > 0",
+    ),
+    (
+      {"upscaler_sampler": {"name": "euler"}},
+      "^unknown upscaler_sampler.name='euler'",
+    ),
+    (
+      {"upscaler_windows": {"frames": 8, "overlap": 9}},
+      "^upscaler_windows.overlap=9",
+    ),
     ({"train": {"sample_every": 5}}, "sample_every=5 needs train.sample_prom"),
     ({"train": {"ema_decay": 1.0}}, "train.ema_decay=1.0 must be in"),
     ({"train": {"seed": -1}}, "train.seed=-1 not in"),
@@ -167,6 +178,15 @@ def test_ill_typed_value_names_field_value_and_type(values, message):
       },
       "size_px=32 and data.crop_px=0 must be multiples of condition.scale=3",
     ),
+    (
+      {
+        "model": {"in_channels": 6, "class_embed_type": "timestep"},
+        "condition": {"kind": "low_res", "max_level": 300},
+        "sampler": {"low_res_level": 301},
+      },
+      "^sampler.low_res_level=301 must be in 0..300",
+    ),
+    ({"windows": {"tile_px": 33}}, "windows.tile_px=33 must be a multiple of"),
     ({"condition": {"scale": 1}}, "condition.scale=1 must be > 1"),
     ({"condition": {"max_level": 1000}}, "max_level=1000 must be in 0..999"),
     ({"text": {"max_tokens": 2}}, "text.max_tokens=2 must be in 3..512"),
@@ -308,3 +328,16 @@ def _properties(cls) -> str:
     for value in vars(cls).values()
     if isinstance(value, property)
   )
+
+
+@pytest.mark.parametrize(
+  ("fields", "message"),
+  [
+    ({"segment_frames": 81}, "data.segment_frames=81 must be in 0..80"),
+    ({"crop_px": 33}, "data.crop_px=33 must be in 0..32"),
+  ],
+)
+def test_training_sees_no_more_than_a_clip_has(fields, message):
+  data = DataConfig(**fields)  # Sampling makes clips of any size.
+  with pytest.raises(UserError, match=message):
+    _ = data.train_size

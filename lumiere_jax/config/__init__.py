@@ -6,6 +6,7 @@ it once into a `Config`. Everything below `build.py` sees these values only.
 They are hashable, so they can be static arguments of `jax.jit`.
 """
 
+from lumiere_jax.config.check import told_as
 from lumiere_jax.config.condition import ConditionConfig, MixtureConfig
 from lumiere_jax.config.network import TemporalConfig, UNetConfig
 from lumiere_jax.config.parse import (
@@ -46,4 +47,5 @@ __all__ = [
   "overlay",
   "override",
   "to_dict",
+  "told_as",
 ]

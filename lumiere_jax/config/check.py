@@ -2,6 +2,8 @@
 """Checks that raise one clear line."""
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from lumiere_jax.errors import UserError, nearest
 
@@ -10,6 +12,16 @@ def check(condition: bool, message: str) -> None:
   """Raises UserError with `message` unless the condition holds."""
   if not condition:
     raise UserError(message)
+
+
+@contextmanager
+def told_as(name: str, group: str) -> Iterator[None]:
+  """Failed checks of the fields of `name` are told as those of `group`."""
+  try:
+    yield
+  except UserError as error:
+    message = re.sub(rf"(?<![\w.]){name}\.", f"{group}.", str(error))
+    raise UserError(message) from error
 
 
 def choice(value: str, choices: tuple[str, ...], name: str) -> None:

@@ -8,6 +8,7 @@ import typing
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
+from lumiere_jax.config.check import told_as
 from lumiere_jax.config.recipe import Config
 from lumiere_jax.errors import UserError, nearest
 
@@ -114,7 +115,8 @@ def _convert(value: Any, kind: Any, path: str) -> Any:
   if dataclasses.is_dataclass(kind):
     if not isinstance(value, Mapping):
       raise UserError(f"{path}={value!r} must be a group of fields")
-    return _build(kind, value, path + ".")
+    with told_as(path.removeprefix("upscaler_"), path):
+      return _build(kind, value, path + ".")
   if typing.get_origin(kind) is tuple:
     if not isinstance(value, (list, tuple)):
       raise UserError(f"{path}={value!r} must be a list")

@@ -86,7 +86,16 @@ class DataConfig:
 
   @property
   def train_size(self) -> tuple[int, int, int]:
-    """Frames, height and width of what training sees."""
+    """Frames, height and width of what training sees.
+
+    Raises:
+      UserError: the clips are smaller than that.
+    """
+    for name, value, most in (
+      ("segment_frames", self.segment_frames, self.num_frames),
+      ("crop_px", self.crop_px, self.size_px),
+    ):
+      check(value <= most, f"data.{name}={value} must be in 0..{most}")
     side = self.crop_px or self.size_px
     return (self.segment_frames or self.num_frames, side, side)
 
@@ -94,11 +103,9 @@ class DataConfig:
     check(self.num_frames > 0, f"data.num_frames={self.num_frames} must be > 0")
     check(self.fps > 0, f"data.fps={self.fps} must be > 0")
     check(self.size_px > 0, f"data.size_px={self.size_px} must be > 0")
-    for name, value, most in (
-      ("segment_frames", self.segment_frames, self.num_frames),
-      ("crop_px", self.crop_px, self.size_px),
-    ):
-      check(0 <= value <= most, f"data.{name}={value} must be in 0..{most}")
+    for name in ("segment_frames", "crop_px"):
+      value = getattr(self, name)
+      check(value >= 0, f"data.{name}={value} must be >= 0")
     check(
       0 <= self.motion_caption_rate <= 1,
       f"data.motion_caption_rate={self.motion_caption_rate} must be in [0, 1]",
@@ -244,6 +251,27 @@ class Config:
   train: TrainConfig = field(default_factory=TrainConfig)
 
   def __post_init__(self):
+    self._check_sizes()
+    self._check_condition()
+    m = self.model
+    check(
+      (self.train.stage == "video") == (m.temporal is not None),
+      f"train.stage={self.train.stage!r} does not fit model.temporal="
+      f"{m.temporal}: images train the model without temporal part",
+    )
+    check(
+      0 <= self.style_alpha <= 1,
+      f"style_alpha={self.style_alpha} must be in [0, 1]",
+    )
+    learned = self.diffusion.variance == "learned"
+    check(
+      m.out_channels == (6 if learned else 3),
+      f"model.out_channels={m.out_channels} must be {6 if learned else 3} with "
+      f"diffusion.variance={self.diffusion.variance!r}",
+    )
+
+  def _check_sizes(self) -> None:
+    """Clips and windows that the network can halve as often as it does."""
     m, d = self.model, self.data
     for name in ("size_px", "crop_px"):
       value = getattr(d, name)
@@ -259,15 +287,19 @@ class Config:
         f"data.{name}={value} must be a multiple of the temporal "
         f"stride {m.temporal_stride} ({m.num_levels} levels)",
       )
-    check(
-      (self.train.stage == "video") == (m.temporal is not None),
-      f"train.stage={self.train.stage!r} does not fit model.temporal="
-      f"{m.temporal}: images train the model without temporal part",
-    )
-    check(
-      0 <= self.style_alpha <= 1,
-      f"style_alpha={self.style_alpha} must be in [0, 1]",
-    )
+    for name, stride in (
+      ("tile_px", m.spatial_stride),
+      ("frames", m.temporal_stride),
+    ):
+      value = getattr(self.windows, name)
+      check(
+        value % stride == 0,
+        f"windows.{name}={value} must be a multiple of {stride}",
+      )
+
+  def _check_condition(self) -> None:
+    """What the network is given beside noise."""
+    m, d = self.model, self.data
     c = self.condition
     check(
       m.in_channels == 3 + c.channels,
@@ -285,13 +317,13 @@ class Config:
       f"data.size_px={d.size_px} and data.crop_px={d.crop_px} must be "
       f"multiples of condition.scale={c.scale}",
     )
+    level, most = self.sampler.low_res_level, c.max_level
+    check(
+      c.kind != "low_res" or level <= most,
+      f"sampler.low_res_level={level} must be in 0..{most}, the levels that "
+      "the network was trained with (condition.max_level)",
+    )
     check(
       c.kind != "mask" or m.temporal is not None,
       "condition.kind='mask' needs model.temporal: masks are of clips",
-    )
-    learned = self.diffusion.variance == "learned"
-    check(
-      m.out_channels == (6 if learned else 3),
-      f"model.out_channels={m.out_channels} must be {6 if learned else 3} with "
-      f"diffusion.variance={self.diffusion.variance!r}",
     )

@@ -115,6 +115,7 @@ def windowed(
   """
   if len(windows.starts) == 1 and axis_name is None:
     return network
+  per_call = min(per_call, len(windows.starts))
 
   def call(x: Array, t: Array, condition: PyTree) -> Float[Array, "b ..."]:
     groups = _groups(windows, per_call, axis_name)
