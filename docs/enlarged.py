@@ -10,7 +10,6 @@ rows: the small frame, Lanczos, super-resolution, the real frame.
 
 import argparse
 from dataclasses import replace
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -48,7 +47,7 @@ def main() -> None:
   real = loader.read_clips(data, "held_out", args.count)
   columns = [
     column(clip.video, large, config.condition.scale)
-    for clip, large in islice(zip(real, made, strict=False), args.count)
+    for clip, large in zip(real, made, strict=False)  # More may be kept.
   ]
   picture = np.concatenate(columns, axis=1)
   picture = picture.repeat(ENLARGED, axis=0).repeat(ENLARGED, axis=1)

@@ -344,7 +344,6 @@ class TextBatches:
 
 def train_batches(cfg: Config, encoder: Encoder) -> TextBatches:
   """Endless batches of this process's share, all captions encoded at once."""
-  encoder.prepare(loader.captions(cfg.data))
   batches = loader.make_loader(
     cfg.data,
     stage=cfg.train.stage,
@@ -353,6 +352,8 @@ def train_batches(cfg: Config, encoder: Encoder) -> TextBatches:
     shard_index=jax.process_index(),
     shard_count=jax.process_count(),
   )
+  # After what a user can get wrong: it takes a minute.
+  encoder.prepare(loader.captions(cfg.data))
   return TextBatches(batches, encoder)
 
 

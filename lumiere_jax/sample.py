@@ -101,14 +101,16 @@ def _make(
   sidecar = _sidecar(model, job, request, timings)
   small, large = ({k: v[i] for k, v in made.items()} for i in range(2))
   pixels = np.concatenate(list(large.values()), axis=-2)  # Side by side.
+  low = None
+  if job.scale > 1:
+    low = np.concatenate(list(small.values()), axis=-2)
   row = TASKS[job.task]
   if row.clip and (row.upscales or job.scale > 1):
     borders = model.for_task("upscale").segment_borders()
     found = seam_strength(neighbour_mse(pixels), borders)
-    if found and job.scale > 1:
+    if found and low is not None:
       # What changes there before segments are made: movement, not seams.
-      before = np.concatenate(list(small.values()), axis=-2)
-      before = seam_strength(neighbour_mse(before), borders)
+      before = seam_strength(neighbour_mse(low), borders)
       found["low_res_ratio"] = before["ratio"]
     sidecar["segments"] = found
   if given is not None:
@@ -120,8 +122,7 @@ def _make(
   with tempfile.TemporaryDirectory(prefix=".", dir=out) as scratch:
     stem = Path(scratch) / "clip"
     files = write_outputs(stem, pixels, fps, raw=job.raw, rows=large)
-    if job.scale > 1:
-      low = np.concatenate(list(small.values()), axis=-2)
+    if low is not None:
       files += write_outputs(f"{stem}.low", low, fps, raw=job.raw, rows=small)
     files.append(Path(f"{stem}.json"))
     files[-1].write_text(json.dumps(sidecar, indent=2) + "\n")
