@@ -37,7 +37,7 @@ def get_config() -> ml_collections.ConfigDict:
         mid_block_scale_factor=1 / 0.7071,
         mask_text="none",
         dtype="bfloat16",
-        remat=True,
+        remat="blocks",
         temporal=dict(resample=False),
       ),
       condition=dict(kind="low_res", scale=4, align_corners=True),

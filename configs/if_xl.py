@@ -30,7 +30,7 @@ def get_config() -> ml_collections.ConfigDict:
         addition_embed_heads=64,
         mask_text="none",
         dtype="bfloat16",
-        remat=True,
+        remat="blocks",
         temporal=dict(),
       ),
       diffusion=dict(

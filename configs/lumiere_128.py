@@ -30,7 +30,7 @@ def get_config() -> ml_collections.ConfigDict:
         encoder_hid_dim=4096,
         addition_embed_heads=64,
         dtype="bfloat16",
-        remat=True,
+        remat="blocks",
         temporal=dict(),
       ),
       diffusion=dict(

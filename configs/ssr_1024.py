@@ -37,7 +37,7 @@ def get_config() -> ml_collections.ConfigDict:
         class_embed_type="timestep",
         patch_size=4,
         dtype="bfloat16",
-        remat=True,
+        remat="blocks",
         temporal=dict(resample=False),
       ),
       condition=dict(kind="low_res", scale=8, max_level=300),

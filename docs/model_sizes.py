@@ -54,7 +54,7 @@ def main(names: Sequence[str]) -> None:
   )
   for name in names or NAMES:
     cfg = cli.resolve(cli.read_config(f"configs/{name}.py"), {})
-    model = dataclasses.replace(cfg.model, remat=False)
+    model = dataclasses.replace(cfg.model, remat="none")
     temporal, spatial = trees.split(build.abstract_params(model), is_temporal)
     full = dataclasses.replace(
       model, temporal=dataclasses.replace(model.temporal, resample=False)

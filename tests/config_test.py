@@ -59,7 +59,7 @@ def test_unknown_field_names_itself_and_the_nearest(values, message):
     ({"train": {"steps": 9.0}}, "train.steps=9.0 must be of type int"),
     ({"train": {"steps": True}}, "train.steps=True must be of type int"),
     ({"train": {"ema_decay": None}}, "train.ema_decay=None must be of type"),
-    ({"model": {"remat": 1}}, "model.remat=1 must be of type bool"),
+    ({"model": {"remat": 1}}, "model.remat=1 must be of type str"),
     ({"model": {"attention": True}}, "model.attention=True must be a list"),
     (
       {"model": {"attention": [False, True, 1]}},
@@ -254,8 +254,9 @@ def test_lists_become_tuples_and_whole_numbers_floats():
   [
     ("train.batch_size", "8", 8),
     ("train.learning_rate", "1e-4", 1e-4),
-    ("model.remat", "true", True),
-    ("model.remat", "False", False),
+    ("model.remat", "none", "none"),
+    ("model.only_cross_attention", "true", True),
+    ("model.only_cross_attention", "False", False),
     ("model.temporal", "none", None),
     ("model.block_out_channels", "(8, 16)", (8, 16)),
     ("sampler.name", "ddim", "ddim"),

@@ -68,6 +68,7 @@ ORDER = {
     "network",
     "process",
     "condition",
+    "mesh",
     "recipe",
     "parse",
   ),
@@ -77,8 +78,10 @@ ORDER = {
     "norm",
     "embed",
     "attention",
+    "remat",
     "conv",
     "resnet",
+    "frames",
     "temporal",
   ),
   "diffusion": (

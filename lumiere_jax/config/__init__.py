@@ -8,6 +8,7 @@ They are hashable, so they can be static arguments of `jax.jit`.
 
 from lumiere_jax.config.check import told_as
 from lumiere_jax.config.condition import ConditionConfig, MixtureConfig
+from lumiere_jax.config.mesh import MeshConfig
 from lumiere_jax.config.network import TemporalConfig, UNetConfig
 from lumiere_jax.config.parse import (
   differences,
@@ -34,6 +35,7 @@ __all__ = [
   "Config",
   "DataConfig",
   "DiffusionConfig",
+  "MeshConfig",
   "MixtureConfig",
   "SamplerConfig",
   "ScheduleConfig",

@@ -5,6 +5,9 @@ from dataclasses import dataclass
 
 from lumiere_jax.config.check import check, choice
 
+# From what takes most memory and least time to the opposite.
+REMAT = ("none", "convs", "offload", "blocks")
+
 
 @dataclass(frozen=True, kw_only=True)
 class TemporalConfig:
@@ -79,7 +82,9 @@ class UNetConfig:
       when it is given a mask, or "none", IF's own form.
     dtype: compute type; "bfloat16" or "float32".
     param_dtype: type of the parameters.
-    remat: recompute each level's blocks in the backward pass.
+    remat: what of a level's blocks the backward pass computes again: "none",
+      "blocks" all of it, "convs" everything but the convolutions, "offload"
+      the same, with the outputs of the convolutions kept in the host's memory.
     temporal: None is the text-to-image model, else the STUNet.
   """
 
@@ -109,7 +114,7 @@ class UNetConfig:
   mask_text: str = "all"
   dtype: str = "float32"
   param_dtype: str = "float32"
-  remat: bool = False
+  remat: str = "none"
   temporal: TemporalConfig | None = None
 
   def __post_init__(self):
@@ -158,6 +163,7 @@ class UNetConfig:
       ("none", "gelu", "silu"),
       "model.time_embedding_act_fn",
     )
+    choice(self.remat, REMAT, "model.remat")
     choice(self.mask_text, ("all", "attention", "none"), "model.mask_text")
     check(
       self.time_embedding_dim >= 0,

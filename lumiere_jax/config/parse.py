@@ -49,7 +49,10 @@ def override(values: Mapping[str, Any], path: str, text: str) -> dict[str, Any]:
   if head not in result:
     raise UserError(f"unknown config field {head!r}{nearest(head, result)}")
   if not rest:
-    result[head] = _literal(text)
+    # "none" names a choice of many fields that hold text.
+    worded = isinstance(result[head], str)
+    value = _literal(text)
+    result[head] = text if worded and not isinstance(value, str) else value
   elif isinstance(result[head], Mapping):
     result[head] = override(result[head], rest, text)
   else:

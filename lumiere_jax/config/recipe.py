@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from lumiere_jax.config.check import check, check_regex, choice
 from lumiere_jax.config.condition import ConditionConfig
+from lumiere_jax.config.mesh import MeshConfig
 from lumiere_jax.config.network import UNetConfig
 from lumiere_jax.config.process import (
   DiffusionConfig,
@@ -231,6 +232,7 @@ class Config:
     text: the text encoder.
     data: the clips.
     train: the recipe.
+    mesh: the devices.
   """
 
   name: str = "lumiere"
@@ -249,6 +251,7 @@ class Config:
   text: TextConfig = field(default_factory=TextConfig)
   data: DataConfig = field(default_factory=DataConfig)
   train: TrainConfig = field(default_factory=TrainConfig)
+  mesh: MeshConfig = field(default_factory=MeshConfig)
 
   def __post_init__(self):
     self._check_sizes()

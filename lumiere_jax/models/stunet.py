@@ -8,7 +8,8 @@ under the same names, plus modules called `temporal_*`. So inflating a
 checkpoint is a merge of trees, and "the temporal part" is a path predicate.
 """
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -19,8 +20,10 @@ from lumiere_jax.nn.activation import activation
 from lumiere_jax.nn.attention import TextImageAttention
 from lumiere_jax.nn.conv import Conv
 from lumiere_jax.nn.embed import TextEmbedding, TimestepEmbedding
+from lumiere_jax.nn.frames import Frames, Split, levels
 from lumiere_jax.nn.norm import group_norm
 from lumiere_jax.nn.precision import types
+from lumiere_jax.nn.remat import policy, read_parameter
 from lumiere_jax.nn.resnet import (
   ResnetBlock,
   depth_to_space,
@@ -32,7 +35,7 @@ from lumiere_jax.nn.temporal import (
   TemporalDownsample,
   TemporalUpsample,
 )
-from lumiere_jax.shapes import Array, Bool, Float, Key
+from lumiere_jax.shapes import Array, Bool, Float, Key, PyTree
 
 
 class Condition(NamedTuple):
@@ -44,7 +47,8 @@ class Condition(NamedTuple):
       frame's number for the inflation blocks, or None if they get none.
     text: (b, s, d) projected text features.
     mask: (b, s) true where a token is real, or None.
-    dropout_keys: (b,) typed keys, or None for no dropout.
+    dropout_keys: (b,) typed keys of images, (b, t) of clips, or None for no
+      dropout.
   """
 
   emb: jax.Array
@@ -52,6 +56,19 @@ class Condition(NamedTuple):
   text: jax.Array
   mask: jax.Array | None
   dropout_keys: jax.Array | None = None
+
+  def at(self, frames: Frames | None) -> "Condition":
+    """What the blocks of a level are told, which has some of the frames."""
+
+    def those(x: jax.Array | None) -> jax.Array | None:
+      if x is None or x.ndim == 1 or frames is None:
+        return x
+      return frames.own(x[:, :: x.shape[1] // frames.count])
+
+    return self._replace(
+      temporal_emb=those(self.temporal_emb),
+      dropout_keys=those(self.dropout_keys),
+    )
 
 
 def is_temporal(path: str) -> bool:
@@ -69,9 +86,14 @@ class STUNet(nn.Module):
 
   Attributes:
     cfg: shape of the network.
+    split: the devices that a clip's frames lie on, inside `jax.shard_map`.
+    read: what a block makes of its parameters, given its name and them, before
+      it uses them; a sharded run brings them together here.
   """
 
   cfg: UNetConfig
+  split: Split | None = None
+  read: Callable[[str, PyTree], PyTree] | None = None
 
   @nn.compact
   def __call__(
@@ -101,27 +123,26 @@ class STUNet(nn.Module):
       ValueError: sizes that the strides do not divide, wrong rank or width.
     """
     cfg = self.cfg
-    self._check(x)
-    cond = self._condition(x, t, text, mask, noise_level)
-    cond = cond._replace(dropout_keys=dropout_keys)
+    frames = self._frames(x)
+    cond = self._condition(frames, t, text, mask, noise_level)
+    cond = cond._replace(dropout_keys=_of_frames(dropout_keys, frames))
+    told = [cond.at(f) for f in frames]
     width = cfg.block_out_channels
 
     h = space_to_depth(x, cfg.patch_size).astype(jnp.dtype(cfg.dtype))
     h = Conv(cfg, width[0], name="conv_in")(h)
 
-    down, middle, up = DownBlock, MidBlock, UpBlock
-    if cfg.remat:
-      down, middle, up = nn.remat(down), nn.remat(middle), nn.remat(up)
     skips = [h]
     for level in range(cfg.num_levels):
-      block = down(cfg, level, name=f"down_{level}")
-      h, outputs = block(h, cond)
+      block = self._block(DownBlock, frames, level, name=f"down_{level}")
+      h, outputs = block(h, told[level])
       skips += outputs
-    h = middle(cfg, name="mid")(h, cond)
+    h = self._block(MidBlock, frames, name="mid")(h, told[-1])
     for level in reversed(range(cfg.num_levels)):
       count = cfg.layers[level] + 1
       skips, used = skips[:-count], skips[-count:]
-      h = up(cfg, level, name=f"up_{level}")(h, used, cond)
+      block = self._block(UpBlock, frames, level, name=f"up_{level}")
+      h = block(h, used, told[level])
 
     h = activation(cfg.act_fn)(group_norm(cfg, "norm_out")(h))
     h = Conv(
@@ -133,9 +154,37 @@ class STUNet(nn.Module):
     )(h)
     return depth_to_space(h, cfg.patch_size)
 
+  def _block(self, block: type[nn.Module], *args: Any, name: str) -> nn.Module:
+    """A block, as parameters are read and activations are kept."""
+    if self.read is not None:
+
+      def read(variables: PyTree) -> PyTree:
+        params = self.read(name, variables["params"])
+        return {"params": jax.tree.map(read_parameter, params)}
+
+      block = nn.map_variables(block, "params", read)
+    kept = policy(self.cfg.remat, shared=self.read is not None)
+    if kept is not None:
+      block = nn.remat(block, policy=kept)
+    return block(self.cfg, *args, name=name)
+
+  def _frames(self, x: jax.Array) -> tuple[Frames | None, ...]:
+    """The frames of each level; None for images.
+
+    Raises:
+      ValueError: as `__call__`.
+    """
+    cfg = self.cfg
+    if x.ndim == 4:
+      self._check(x, 1)
+      return (None,) * cfg.num_levels
+    count = x.shape[1] * (1 if self.split is None else self.split.devices)
+    self._check(x, count)
+    return levels(cfg, count, self.split)
+
   def _condition(
     self,
-    x: jax.Array,
+    frames: tuple[Frames | None, ...],
     t: jax.Array,
     text: jax.Array,
     mask: jax.Array | None,
@@ -157,15 +206,15 @@ class STUNet(nn.Module):
         cfg, dim, final_norm=False, name="temporal_text_pool"
       )(text, pool_mask)
       frame = TimestepEmbedding(cfg, dim, name="temporal_frame")
-      frames = frame(jnp.arange(x.shape[1], dtype=jnp.float32))
-      temporal_emb = (time + pooled)[:, None] + frames
+      each = frame(jnp.arange(frames[0].count, dtype=jnp.float32))
+      temporal_emb = (time + pooled)[:, None] + each
       temporal_emb = temporal_emb.astype(jnp.dtype(cfg.dtype))
     text = nn.Dense(cfg.cross_attention_dim, name="text_proj", **types(cfg))(
       text
     )
     return Condition(emb.astype(jnp.dtype(cfg.dtype)), temporal_emb, text, mask)
 
-  def _check(self, x: jax.Array) -> None:
+  def _check(self, x: jax.Array, count: int) -> None:
     cfg = self.cfg
     if x.shape[-1] != cfg.in_channels:
       raise ValueError(
@@ -180,26 +229,40 @@ class STUNet(nn.Module):
       return
     if x.ndim != 5:
       raise ValueError(f"an inflated network takes clips, not shape {x.shape}")
-    if x.shape[1] % cfg.temporal_stride:
+    if count % cfg.temporal_stride:
       raise ValueError(
-        f"t={x.shape[1]} frames is not a multiple of {cfg.temporal_stride=}"
+        f"t={count} frames is not a multiple of {cfg.temporal_stride=}"
       )
 
 
+def _of_frames(
+  keys: Key | None, frames: tuple[Frames | None, ...]
+) -> Key | None:
+  """Keys (b,) of examples to those of their frames (b, t), if they have any."""
+  if keys is None or frames[0] is None:
+    return keys
+  fold = jax.vmap(jax.vmap(jax.random.fold_in, (None, 0)), (0, None))
+  return fold(keys, jnp.arange(frames[0].count))
+
+
 def _inflate(
-  cfg: UNetConfig, level: int, index: int, h: jax.Array, cond: Condition
+  cfg: UNetConfig,
+  frames: tuple[Frames | None, ...],
+  level: int,
+  index: int,
+  h: jax.Array,
+  cond: Condition,
 ) -> jax.Array:
   """Inflation block number `index` of a level; attention at the coarsest."""
   if cfg.temporal is None:
     return h
   if level == cfg.num_levels - 1:
-    block = AttentionInflation(cfg, name=f"temporal_attention_{index}")
+    block = AttentionInflation
+    name = f"temporal_attention_{index}"
   else:
-    block = ConvInflation(cfg, name=f"temporal_conv_{index}")
-  emb = cond.temporal_emb
-  if emb is not None:
-    emb = emb[:, :: emb.shape[1] // h.shape[1]]  # Frames this level still has.
-  return block(h, emb)
+    block = ConvInflation
+    name = f"temporal_conv_{index}"
+  return block(cfg, frames[level], name=name)(h, cond.temporal_emb)
 
 
 def _attend(
@@ -220,13 +283,14 @@ class DownBlock(nn.Module):
   """
 
   cfg: UNetConfig
+  frames: tuple[Frames | None, ...]
   level: int
 
   @nn.compact
   def __call__(
     self, h: jax.Array, cond: Condition
   ) -> tuple[jax.Array, list[jax.Array]]:
-    cfg, level = self.cfg, self.level
+    cfg, frames, level = self.cfg, self.frames, self.level
     width, scale = cfg.block_out_channels[level], cfg.resnet_out_scale_factor
     outputs = []
     for i in range(cfg.layers[level]):
@@ -234,14 +298,16 @@ class DownBlock(nn.Module):
         h, cond.emb, cond.dropout_keys
       )
       h = _attend(cfg, level, i, h, cond)
-      h = _inflate(cfg, level, i, h, cond)
+      h = _inflate(cfg, frames, level, i, h, cond)
       outputs.append(h)
     if level < cfg.num_levels - 1:
       h = ResnetBlock(cfg, width, "down", scale, name="downsample")(
         h, cond.emb, cond.dropout_keys
       )
       if cfg.temporal is not None and cfg.temporal.resample:
-        h = TemporalDownsample(cfg, name="temporal_downsample")(h)
+        h = TemporalDownsample(
+          cfg, frames[level], frames[level + 1], name="temporal_downsample"
+        )(h)
       outputs.append(h)
     return h, outputs
 
@@ -250,10 +316,11 @@ class MidBlock(nn.Module):
   """The middle, at the coarsest level: residual, attention, residual."""
 
   cfg: UNetConfig
+  frames: tuple[Frames | None, ...]
 
   @nn.compact
   def __call__(self, h: jax.Array, cond: Condition) -> jax.Array:
-    cfg = self.cfg
+    cfg, frames = self.cfg, self.frames
     level = cfg.num_levels - 1
     width, scale = cfg.block_out_channels[level], cfg.mid_block_scale_factor
     for i in range(2):
@@ -264,7 +331,7 @@ class MidBlock(nn.Module):
         h = TextImageAttention(
           cfg, cfg.mid_block_only_cross_attention, name="attention_0"
         )(h, cond.text, cond.mask)
-      h = _inflate(cfg, level, i, h, cond)
+      h = _inflate(cfg, frames, level, i, h, cond)
     return h
 
 
@@ -272,13 +339,14 @@ class UpBlock(nn.Module):
   """One level on the way up; takes the level's skip connections."""
 
   cfg: UNetConfig
+  frames: tuple[Frames | None, ...]
   level: int
 
   @nn.compact
   def __call__(
     self, h: jax.Array, skips: list[jax.Array], cond: Condition
   ) -> jax.Array:
-    cfg, level = self.cfg, self.level
+    cfg, frames, level = self.cfg, self.frames, self.level
     width, scale = cfg.block_out_channels[level], cfg.resnet_out_scale_factor
     for i in range(cfg.layers[level] + 1):
       h = jnp.concatenate([h, skips[-1 - i]], axis=-1)
@@ -286,11 +354,13 @@ class UpBlock(nn.Module):
         h, cond.emb, cond.dropout_keys
       )
       h = _attend(cfg, level, i, h, cond)
-      h = _inflate(cfg, level, i, h, cond)
+      h = _inflate(cfg, frames, level, i, h, cond)
     if level > 0:
       h = ResnetBlock(cfg, width, "up", scale, name="upsample")(
         h, cond.emb, cond.dropout_keys
       )
       if cfg.temporal is not None and cfg.temporal.resample:
-        h = TemporalUpsample(cfg, name="temporal_upsample")(h)
+        h = TemporalUpsample(
+          cfg, frames[level], frames[level - 1], name="temporal_upsample"
+        )(h)
     return h

@@ -61,15 +61,19 @@ def scale_shift(
 
 
 def dropout(
-  x: Float[Array, " b *dims"], keys: Key, rate: float
-) -> Float[Array, " b *dims"]:
-  """Dropout whose draws are each example's own.
+  x: Float[Array, "*b h w c"], keys: Key, rate: float
+) -> Float[Array, "*b h w c"]:
+  """Dropout whose draws are each image's own, and so each frame's of a clip.
 
   Flax's takes one key for the batch, so what an example loses would depend on
   where in which split of the batch it stands.
   """
-  keep = jax.vmap(lambda k: jax.random.bernoulli(k, 1 - rate, x.shape[1:]))
-  return jnp.where(keep(keys), x / (1 - rate), 0).astype(x.dtype)
+
+  def keep(key):
+    return jax.random.bernoulli(key, 1 - rate, x.shape[-3:])
+
+  kept = jax.vmap(keep)(keys.reshape(-1)).reshape(x.shape)
+  return jnp.where(kept, x / (1 - rate), 0).astype(x.dtype)
 
 
 class ResnetBlock(nn.Module):
@@ -116,6 +120,7 @@ class ResnetBlock(nn.Module):
     return (x + h) / self.out_scale
 
   def _own_keys(self, keys: Key) -> Key:
-    """The examples' keys for this block; each block of a network has others."""
+    """The images' keys for this block; each block of a network has others."""
     place = zlib.crc32("/".join(self.path).encode())
-    return jax.vmap(jax.random.fold_in, (0, None))(keys, place)
+    fold = jax.vmap(jax.random.fold_in, (0, None))
+    return fold(keys.reshape(-1), place).reshape(keys.shape)

@@ -3,7 +3,8 @@
 
 All residual layers here start as the identity and all resampling starts as
 nearest-neighbour, so an inflated network starts equal to the text-to-image
-one. This module is the only place that mixes frames.
+one. This module is the only place that mixes frames. Where a clip's frames lie
+on several devices, `nn/frames.py` brings together what a layer needs.
 """
 
 import flax.linen as nn
@@ -15,8 +16,10 @@ from lumiere_jax.nn.activation import activation
 from lumiere_jax.nn.attention import split_heads
 from lumiere_jax.nn.conv import Conv
 from lumiere_jax.nn.embed import sinusoid
+from lumiere_jax.nn.frames import Frames
 from lumiere_jax.nn.norm import group_norm, layer_norm
 from lumiere_jax.nn.precision import softmax_fp32, types
+from lumiere_jax.nn.remat import conv_output
 from lumiere_jax.nn.resnet import scale_shift
 from lumiere_jax.shapes import Array, Float
 
@@ -36,29 +39,34 @@ def temporal_conv(
   kernel: Float[Array, "k c d"],
   stride: int = 1,
 ) -> Float[Array, "b t2 h w d"]:
-  """1-D convolution along time, zero-padded, as a sum of shifted matmuls.
+  """1-D convolution along time, as a sum of shifted matmuls.
 
   The sum of matmuls is as fast as XLA's convolution or faster on CPU (its
   weight gradients 2-4x), and it avoids known faults of 1-D convolutions on
   GPUs and of the partitioner over time.
+
+  Args:
+    x: the frames, and on either side half a kernel more.
+    kernel: an odd number of taps.
+    stride: every stride-th frame is kept.
   """
-  taps, frames = kernel.shape[0], x.shape[1]
-  pad = [(0, 0)] * x.ndim
-  pad[1] = (taps // 2, taps // 2)
-  x = jnp.pad(x, pad)
+  taps = kernel.shape[0]
+  frames = x.shape[1] - taps + 1
   return sum(x[:, i : i + frames : stride] @ kernel[i] for i in range(taps))
 
 
 class TemporalConv(nn.Module):
-  """Learned 1-D convolution along time.
+  """Learned 1-D convolution along time; beyond the clip are zeros.
 
   Attributes:
     cfg: the network's configuration.
+    frames: of the clip that it sees.
     stride: every stride-th frame is kept.
     kernel_init: initializer of the (taps, c, c) kernel.
   """
 
   cfg: UNetConfig
+  frames: Frames
   stride: int = 1
   kernel_init: nn.initializers.Initializer = nn.initializers.lecun_normal()
 
@@ -71,8 +79,9 @@ class TemporalConv(nn.Module):
     taps = self.cfg.temporal.kernel_size
     kernel = self.param("kernel", self.kernel_init, (taps, c, c), param_dtype)
     bias = self.param("bias", nn.initializers.zeros, (c,), param_dtype)
-    y = temporal_conv(x.astype(dtype), kernel.astype(dtype), self.stride)
-    return y + bias.astype(dtype)
+    x = self.frames.halo(x.astype(dtype), taps // 2)
+    y = temporal_conv(x, kernel.astype(dtype), self.stride)
+    return conv_output(y + bias.astype(dtype))
 
 
 def _resample_init(cfg: UNetConfig) -> nn.initializers.Initializer:
@@ -86,16 +95,22 @@ class TemporalDownsample(nn.Module):
 
   Attributes:
     cfg: the network's configuration.
+    frames: of the clip that it sees.
+    below: of the clip that it makes.
   """
 
   cfg: UNetConfig
+  frames: Frames
+  below: Frames
 
   @nn.compact
   def __call__(
     self, x: Float[Array, "b t h w c"]
   ) -> Float[Array, "b t2 h w c"]:
     init = _resample_init(self.cfg)
-    return TemporalConv(self.cfg, stride=2, kernel_init=init, name="conv")(x)
+    frames = Frames(self.frames.count, self.below.split)
+    x = self.frames.move(x, frames)
+    return TemporalConv(self.cfg, frames, 2, init, name="conv")(x)
 
 
 class TemporalUpsample(nn.Module):
@@ -103,17 +118,23 @@ class TemporalUpsample(nn.Module):
 
   Attributes:
     cfg: the network's configuration.
+    frames: of the clip that it sees.
+    above: of the clip that it makes.
   """
 
   cfg: UNetConfig
+  frames: Frames
+  above: Frames
 
   @nn.compact
   def __call__(
     self, x: Float[Array, "b t h w c"]
   ) -> Float[Array, "b t2 h w c"]:
     init = _resample_init(self.cfg)
+    frames = Frames(self.above.count, self.frames.split)
     x = jnp.repeat(x, 2, axis=1)
-    return TemporalConv(self.cfg, kernel_init=init, name="conv")(x)
+    x = TemporalConv(self.cfg, frames, kernel_init=init, name="conv")(x)
+    return frames.move(x, self.above)
 
 
 class ConvInflation(nn.Module):
@@ -126,9 +147,11 @@ class ConvInflation(nn.Module):
 
   Attributes:
     cfg: the network's configuration.
+    frames: of the clip that it sees.
   """
 
   cfg: UNetConfig
+  frames: Frames
 
   @nn.compact
   def __call__(
@@ -144,7 +167,7 @@ class ConvInflation(nn.Module):
     if emb is not None:
       emb = nn.Dense(2 * c, name="emb_proj", **types(cfg))(act(emb))
       h = scale_shift(h, emb)
-    h = TemporalConv(cfg, name="temporal")(act(h))
+    h = TemporalConv(cfg, self.frames, name="temporal")(act(h))
     zeros = nn.initializers.zeros
     return x + nn.Dense(c, kernel_init=zeros, name="proj", **types(cfg))(h)
 
@@ -160,9 +183,11 @@ class AttentionInflation(nn.Module):
 
   Attributes:
     cfg: the network's configuration.
+    frames: of the clip that it sees.
   """
 
   cfg: UNetConfig
+  frames: Frames
 
   @nn.compact
   def __call__(
@@ -172,19 +197,22 @@ class AttentionInflation(nn.Module):
   ) -> Float[Array, "b t h w c"]:
     cfg = self.cfg
     b, t, height, width, c = x.shape
+    pixels = height * width
     h = layer_norm("norm", **types(cfg))(x)
     if emb is not None:
       emb = activation(cfg.act_fn)(emb)
       emb = nn.Dense(2 * c, name="emb_proj", **types(cfg))(emb)
       h = scale_shift(h, emb)
     # (b, h*w, t, c): attention runs over the frames of one pixel.
-    h = jnp.swapaxes(h.reshape(b, t, height * width, c), 1, 2)
-    h += sinusoid(jnp.arange(t, dtype=jnp.float32), c).astype(h.dtype)
+    h = self.frames.swap(h.reshape(b, t, pixels, c))
+    h = jnp.swapaxes(h, 1, 2)
+    h += sinusoid(jnp.arange(h.shape[2], dtype=jnp.float32), c).astype(h.dtype)
     for i in range(cfg.temporal.attention_layers):
       h += self._attend(layer_norm(f"norm_{i}", **types(cfg))(h), i)
     zeros = nn.initializers.zeros
     h = nn.Dense(c, kernel_init=zeros, name="proj", **types(cfg))(h)
-    return x + jnp.swapaxes(h, 1, 2).reshape(x.shape)
+    h = self.frames.swap_back(jnp.swapaxes(h, 1, 2), pixels)
+    return x + h.reshape(x.shape)
 
   def _attend(
     self, h: Float[Array, "b p t c"], layer: int

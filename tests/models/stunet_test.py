@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from lumiere_jax import build, trees
+from lumiere_jax.config.network import REMAT
 from lumiere_jax.models.stunet import STUNet, is_temporal
 from lumiere_jax.nn.temporal import AttentionInflation, ConvInflation
 from tests.models.nets import (
@@ -248,8 +249,9 @@ def test_bfloat16_compute_is_close_and_returns_float32():
   assert 1e-4 < error < 0.1
 
 
-def test_remat_changes_nothing():
-  remat = dataclasses.replace(VIDEO, remat=True)
+@pytest.mark.parametrize("name", REMAT[1:])
+def test_remat_changes_nothing(name):
+  remat = dataclasses.replace(VIDEO, remat=name)
   params = randomised(VIDEO)
   args = inputs(VIDEO, 1, 4)
 

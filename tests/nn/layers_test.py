@@ -109,7 +109,7 @@ def test_resnet_block_starts_as_its_shortcut_and_scales():
 
 
 def test_dropout_keeps_its_share_and_the_mean():
-  x = jnp.ones((2, 50, 40))
+  x = jnp.ones((2, 50, 10, 4))
   y = dropout(x, jax.random.split(jax.random.key(0), 2), 0.25)
   assert abs(float((y == 0).mean()) - 0.25) < 0.03
   np.testing.assert_allclose(y[y != 0], 1 / 0.75, rtol=1e-6)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from lumiere_jax.config import TemporalConfig, UNetConfig
+from lumiere_jax.nn.frames import Frames
 from lumiere_jax.nn.temporal import (
   AttentionInflation,
   ConvInflation,
@@ -31,8 +32,8 @@ def clip(*shape, seed=0):
 @pytest.mark.parametrize("stride", [1, 2])
 def test_temporal_conv_is_numpys(taps, stride):
   x, kernel = clip(2, 6, 2, 3, 4), clip(taps, 4, 5, seed=1)
-  got = temporal_conv(x, kernel, stride)
   padded = np.pad(x, ((0, 0), (taps // 2,) * 2, (0, 0), (0, 0), (0, 0)))
+  got = temporal_conv(jnp.asarray(padded), kernel, stride)
   want = np.stack(
     [
       sum(padded[:, t + i] @ np.asarray(kernel[i]) for i in range(taps))
@@ -50,13 +51,13 @@ def run(module, *args):
 
 def test_downsampling_starts_as_every_second_frame():
   x = clip(1, 6, 2, 2, 4)
-  y, _ = run(TemporalDownsample(CFG), x)
+  y, _ = run(TemporalDownsample(CFG, Frames(6), Frames(3)), x)
   np.testing.assert_array_equal(y, x[:, ::2])
 
 
 def test_upsampling_starts_as_every_frame_twice():
   x = clip(1, 3, 2, 2, 4)
-  y, _ = run(TemporalUpsample(CFG), x)
+  y, _ = run(TemporalUpsample(CFG, Frames(3), Frames(6)), x)
   np.testing.assert_array_equal(y, jnp.repeat(x, 2, axis=1))
 
 
@@ -68,17 +69,16 @@ def test_resampling_has_unit_gain(taps):
   kernel = identity_init(jax.random.key(0), (taps, 4, 4), jnp.float32)
   np.testing.assert_array_equal(kernel.sum(0), np.eye(4))
   x = jnp.broadcast_to(clip(1, 1, 2, 2, 4), (1, 4, 2, 2, 4))
-  down, _ = run(TemporalDownsample(cfg), x)
-  up, _ = run(TemporalUpsample(cfg), down)
+  down, _ = run(TemporalDownsample(cfg, Frames(4), Frames(2)), x)
+  up, _ = run(TemporalUpsample(cfg, Frames(2), Frames(4)), down)
   np.testing.assert_array_equal(up, x)
 
 
 def test_he_init_is_random():
   temporal = dataclasses.replace(CFG.temporal, init="he")
   x = clip(1, 4, 2, 2, 4)
-  y, params = run(
-    TemporalDownsample(dataclasses.replace(CFG, temporal=temporal)), x
-  )
+  cfg = dataclasses.replace(CFG, temporal=temporal)
+  y, params = run(TemporalDownsample(cfg, Frames(4), Frames(2)), x)
   assert np.abs(y - x[:, ::2]).max() > 0.1
   assert np.abs(params["conv"]["kernel"][0]).max() > 0
 
@@ -87,12 +87,12 @@ def test_he_init_is_random():
 @pytest.mark.parametrize("conditioned", [False, True])
 def test_inflation_blocks_start_as_the_identity(block, conditioned):
   x, emb = clip(2, 4, 2, 2, 8), clip(2, 4, 6, seed=1) if conditioned else None
-  y, params = run(block(CFG), x, emb)
+  y, params = run(block(CFG, Frames(4)), x, emb)
   np.testing.assert_array_equal(y, x)
   assert ("emb_proj" in params) == conditioned
   assert np.abs(params["proj"]["kernel"]).max() == 0
   # Only the projection is zero: its gradient is not, so the block can learn.
-  module = block(CFG)
+  module = block(CFG, Frames(4))
 
   def loss(params):
     return jnp.square(module.apply({"params": params}, x, emb) - 1).sum()
@@ -102,7 +102,7 @@ def test_inflation_blocks_start_as_the_identity(block, conditioned):
 
 
 def test_conv_inflation_reaches_one_frame_each_way():
-  module = ConvInflation(CFG)
+  module = ConvInflation(CFG, Frames(7))
   x = clip(1, 7, 2, 2, 8)
   params = module.init(jax.random.key(0), x, None)["params"]
   params["proj"]["kernel"] = clip(8, 8, seed=1)
@@ -122,7 +122,7 @@ def test_conv_inflation_reaches_one_frame_each_way():
 )
 def test_each_frame_is_conditioned_by_its_own_embedding(block, reached):
   """Only neighbours in reach of the block hear of another frame's."""
-  module = block(CFG)
+  module = block(CFG, Frames(6))
   x, emb = clip(1, 6, 2, 2, 8), clip(1, 6, 5, seed=1)
   params = module.init(jax.random.key(0), x, emb)["params"]
   params["proj"]["kernel"] = clip(8, 8, seed=2)
@@ -134,7 +134,7 @@ def test_each_frame_is_conditioned_by_its_own_embedding(block, reached):
 
 
 def test_attention_sees_all_frames_of_its_pixel_only():
-  module = AttentionInflation(CFG)
+  module = AttentionInflation(CFG, Frames(6))
   x = clip(1, 6, 2, 2, 8)
   params = module.init(jax.random.key(0), x, None)["params"]
   params["proj"]["kernel"] = clip(8, 8, seed=1)
@@ -146,7 +146,7 @@ def test_attention_sees_all_frames_of_its_pixel_only():
 
 
 def test_attention_knows_the_order_of_frames():
-  module = AttentionInflation(CFG)
+  module = AttentionInflation(CFG, Frames(6))
   x = clip(1, 6, 2, 2, 8)
   params = module.init(jax.random.key(0), x, None)["params"]
   params["proj"]["kernel"] = clip(8, 8, seed=1)

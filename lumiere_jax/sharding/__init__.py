@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where arrays lie: the mesh, the batch, and parameters by path rules.
+
+Models know nothing of this. A rule is (regex on the leaf's path, spec); the
+first match wins, so other parallelism is other rules, not other code.
+"""
+
+from lumiere_jax.sharding.batch import (
+  batch_sharding,
+  check_batch_size,
+  clip_sharding,
+  local_rows,
+  place_batch,
+)
+from lumiere_jax.sharding.mesh import (
+  BATCH,
+  FRAMES,
+  make_mesh,
+  mesh_of,
+  replicated,
+  resolved,
+)
+from lumiere_jax.sharding.rules import (
+  REPLICATE,
+  RULES,
+  Rules,
+  gathered,
+  place_tree,
+  shard_tree,
+  specs,
+)
+
+__all__ = [
+  "BATCH",
+  "FRAMES",
+  "REPLICATE",
+  "RULES",
+  "Rules",
+  "batch_sharding",
+  "check_batch_size",
+  "clip_sharding",
+  "gathered",
+  "local_rows",
+  "make_mesh",
+  "mesh_of",
+  "place_batch",
+  "place_tree",
+  "replicated",
+  "resolved",
+  "shard_tree",
+  "specs",
+]

@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The mesh: which device has which place."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.experimental import mesh_utils
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from lumiere_jax.config import MeshConfig
+from lumiere_jax.errors import UserError
+
+DATA, FSDP, FRAMES = "data", "fsdp", "frames"
+# Examples are split over both.
+BATCH = (DATA, FSDP)
+
+
+def resolved(cfg: MeshConfig, num_devices: int) -> MeshConfig:
+  """Returns the sizes with `data` as large as the devices allow, if it is 0.
+
+  Raises:
+    UserError: the sizes do not make so many devices; the message has some
+      that do.
+  """
+  inner = cfg.fsdp * cfg.frames
+  data = cfg.data or num_devices // inner
+  if data * inner != num_devices or not data:
+    told = f"mesh.data={cfg.data}, " if cfg.data else ""
+    choices = [n for n in _divisors(num_devices) if n % cfg.frames == 0]
+    fsdp = ", ".join(str(n // cfg.frames) for n in choices) or "none"
+    raise UserError(
+      f"{told}mesh.fsdp={cfg.fsdp} and mesh.frames={cfg.frames} do not share "
+      f"out {num_devices} devices; with mesh.frames={cfg.frames} mesh.fsdp can "
+      f"be: {fsdp}; mesh.frames can be: "
+      f"{', '.join(map(str, _divisors(num_devices)))}"
+    )
+  if data % cfg.slices:
+    raise UserError(
+      f"mesh.slices={cfg.slices} must divide mesh.data={data}: a slice holds "
+      "whole groups of devices"
+    )
+  return dataclasses.replace(cfg, data=data)
+
+
+def make_mesh(
+  cfg: MeshConfig | None = None, devices: Sequence[Any] | None = None
+) -> Mesh:
+  """Returns the mesh of devices with the axes "data", "fsdp" and "frames".
+
+  Neighbours along an axis are neighbours in the network as far as that can be;
+  slices meet along the outer part of "data" only.
+
+  Args:
+    cfg: its sizes.
+    devices: all of the run, or those of a topology; those of JAX if None.
+
+  Raises:
+    UserError: the sizes do not make so many devices, or slices.
+  """
+  devices = jax.devices() if devices is None else devices
+  cfg = resolved(cfg or MeshConfig(), len(devices))
+  shape = (cfg.data, cfg.fsdp, cfg.frames)
+  if cfg.slices > 1:
+    placed = _across_slices(cfg, devices)
+  else:
+    placed = mesh_utils.create_device_mesh(
+      shape, devices, allow_split_physical_axes=True
+    )
+  return mesh_of(placed)
+
+
+def mesh_of(placed: np.ndarray) -> Mesh:
+  """The mesh of devices that have their places (data, fsdp, frames)."""
+  axes = (*BATCH, FRAMES)
+  return Mesh(placed, axes, axis_types=(AxisType.Auto,) * len(axes))
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+  """Returns the sharding of an array that every device holds whole."""
+  return NamedSharding(mesh, PartitionSpec())
+
+
+def _across_slices(cfg: MeshConfig, devices: Sequence[Any]) -> np.ndarray:
+  """Places devices of several slices; without slices, of several processes."""
+  attribute = "slice_index"
+  if not hasattr(devices[0], attribute):
+    attribute = "process_index"
+  found = len({getattr(device, attribute) for device in devices})
+  if found != cfg.slices:
+    raise UserError(f"mesh.slices={cfg.slices}, but the devices are of {found}")
+  return mesh_utils.create_hybrid_device_mesh(
+    (cfg.data // cfg.slices, cfg.fsdp, cfg.frames),
+    (cfg.slices, 1, 1),
+    devices,
+    process_is_granule=attribute == "process_index",
+    allow_split_physical_axes=True,
+  )
+
+
+def _divisors(number: int) -> list[int]:
+  return [n for n in range(1, number + 1) if number % n == 0]
