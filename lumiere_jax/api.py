@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from lumiere_jax import build, media, trees
+from lumiere_jax import build, encoders, media, trees
 from lumiere_jax.conditioning.mask import Size
 from lumiere_jax.conditioning.task import (
   TASKS,
@@ -56,8 +56,9 @@ class Lumiere:
     """Wraps loaded parameters; `Lumiere.load` is the usual way."""
     self.config = config
     self.info = info
+    self._mesh = build.sampling_mesh(config)
     self._params = params
-    self._encoder = encoder or build.text_encoder(config)
+    self._encoder = encoder or encoders.text_encoder(config)
     self._conditional: Lumiere | None = None
     self._upscaler: Lumiere | None = None
     # Shared with all that `with_style` makes of this one.
@@ -85,7 +86,8 @@ class Lumiere:
     Raises:
       UserError: no such weights, or they do not fit the configuration.
     """
-    params, info = build.load_params(config.weights, config.model)
+    mesh = build.sampling_mesh(config)
+    params, info = build.load_params(config.weights, config.model, mesh)
     if config.style:
       params = build.styled_params(config, params)
     return cls(config, params, info, encoder)
@@ -292,7 +294,9 @@ class Lumiere:
     sampler = sampler or self.config.sampler
     key = (TASKS[task].clip, sampler)
     if key not in self._generators:
-      self._generators[key] = build.generator(self.config, task, sampler)
+      self._generators[key] = build.generator(
+        self.config, task, sampler, self._mesh
+      )
     return self._generators[key]
 
   def with_style(self, style: str, alpha: float) -> "Lumiere":

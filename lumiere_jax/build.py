@@ -12,8 +12,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
-from lumiere_jax import media, trees
+from lumiere_jax import media, sharding, trees
 from lumiere_jax.conditioning.low_res import training_condition
 from lumiere_jax.conditioning.mask import Size, draw_masks
 from lumiere_jax.conditioning.style import interpolate
@@ -23,91 +24,18 @@ from lumiere_jax.conditioning.task import (
   find_task,
   nothing_given,
 )
-from lumiere_jax.config import (
-  Config,
-  SamplerConfig,
-  TextConfig,
-  UNetConfig,
-)
+from lumiere_jax.config import Config, SamplerConfig, UNetConfig
 from lumiere_jax.data import loader
 from lumiere_jax.diffusion.loss import diffusion_loss
 from lumiere_jax.diffusion.schedule import make_schedule
 from lumiere_jax.errors import UserError, nearest
 from lumiere_jax.inference.generate import Generator
+from lumiere_jax.models.sharded import check_frames, make_apply
 from lumiere_jax.models.stunet import STUNet, is_input, is_temporal
 from lumiere_jax.shapes import Key, PyTree
-from lumiere_jax.text.encoder import (
-  Encoder,
-  Shardings,
-  TextEncoder,
-  load_minilm,
-  restore_encoder,
-)
-from lumiere_jax.text.store import TextStore
+from lumiere_jax.text.encoder import Encoder
 from lumiere_jax.training.step import LossFn
-from lumiere_jax.weights import bert, folder
-
-
-def text_encoder(cfg: Config, shardings: Shardings | None = None) -> Encoder:
-  """Loads the frozen text encoder and checks that it fits the network.
-
-  Args:
-    cfg: names the encoder, or a store of captions it has encoded.
-    shardings: where its arrays lie; one device if not given.
-
-  Raises:
-    UserError: it is not there, or of another kind, or of another width than
-      the network's.
-  """
-  text = cfg.text
-  if text.store:
-    encoder = _open_store(text)
-  elif text.encoder == "minilm":
-    encoder = load_minilm(text, bert.load_bert, shardings)
-  else:
-    encoder = _saved_encoder(text, shardings)
-  if encoder.width != cfg.model.encoder_hid_dim:
-    raise UserError(
-      f"model.encoder_hid_dim={cfg.model.encoder_hid_dim} must be "
-      f"{encoder.width}, the width of text.encoder={text.encoder!r}"
-    )
-  return encoder
-
-
-def _open_store(text: TextConfig) -> TextStore:
-  """Captions that the encoder of the config has encoded."""
-  store = TextStore(text.store)
-  for name in ("encoder", "lower_case", "max_tokens"):
-    if store.info.get(name) != getattr(text, name):
-      raise UserError(
-        f"text.store={text.store!r} was made with text.{name}="
-        f"{store.info.get(name)!r}, the config has {getattr(text, name)!r}"
-      )
-  return store
-
-
-def _saved_encoder(
-  text: TextConfig, shardings: Shardings | None
-) -> TextEncoder:
-  """An encoder that import_weights has written."""
-  if not text.weights:
-    raise UserError(
-      f"text.encoder={text.encoder!r} needs its weights: give "
-      "--text_encoder=DIR, a folder that import_weights has written with "
-      f"--from=hf-{text.encoder}"
-    )
-  fields = dict(
-    folder.load_config(text.weights, of_encoder=True).get("text_encoder", {})
-  )
-  kind = fields.pop("kind", None)
-  if kind != text.encoder:
-    what = f"a {kind!r}" if kind else "no text encoder"
-    raise UserError(
-      f"--text_encoder={text.weights!r} holds {what}, the model was trained "
-      f"with text.encoder={text.encoder!r}"
-    )
-  params, _, _ = folder.load(text.weights)
-  return restore_encoder(text, fields, params, shardings)
+from lumiere_jax.weights import folder
 
 
 def network_inputs(cfg: UNetConfig, num_tokens: int = 8) -> tuple[Any, ...]:
@@ -136,20 +64,30 @@ def abstract_params(cfg: UNetConfig) -> PyTree:
   return jax.eval_shape(init, jax.random.key(0), *network_inputs(cfg))["params"]
 
 
-def init_params(cfg: UNetConfig, seed: int) -> PyTree:
-  """Random parameters, a function of the seed."""
+def init_params(cfg: UNetConfig, seed: int, mesh: Mesh | None = None) -> PyTree:
+  """Random parameters, a function of the seed, made where they shall lie."""
 
-  def init(key: Key) -> PyTree:
+  def init() -> PyTree:
     inputs = jax.tree.map(
       lambda x: jnp.zeros(x.shape, x.dtype), network_inputs(cfg)
     )
-    return STUNet(cfg).init(key, *inputs)["params"]
+    return STUNet(cfg).init(jax.random.key(seed), *inputs)["params"]
 
-  return jax.jit(init)(jax.random.key(seed))
+  where = None
+  if mesh is not None:
+    where = sharding.shard_tree(abstract_params(cfg), mesh)
+  return jax.jit(init, out_shardings=where)()
 
 
-def load_params(name: str, cfg: UNetConfig) -> tuple[PyTree, folder.Info]:
+def load_params(
+  name: str, cfg: UNetConfig, mesh: Mesh | None = None
+) -> tuple[PyTree, folder.Info]:
   """Parameters of a weights folder (or shipped name) for this network.
+
+  Args:
+    name: of the weights.
+    cfg: of the network.
+    mesh: where they shall lie; None is one device.
 
   Raises:
     UserError: no such weights, or they are of another network.
@@ -159,7 +97,7 @@ def load_params(name: str, cfg: UNetConfig) -> tuple[PyTree, folder.Info]:
   difference = trees.diff(abstract_params(cfg), params)
   if difference:
     raise UserError(f"weights {name!r} do not fit the network: {difference}")
-  return cast_params(params, cfg), info
+  return cast_params(params, cfg, mesh), info
 
 
 def style_folder(cfg: Config) -> Path:
@@ -209,10 +147,15 @@ def styled_params(cfg: Config, params: PyTree) -> PyTree:
   return trees.merge(interpolate(spatial, style, cfg.style_alpha), own)
 
 
-def cast_params(params: PyTree, cfg: UNetConfig) -> PyTree:
-  """Parameters in the type the network keeps them in."""
+def cast_params(
+  params: PyTree, cfg: UNetConfig, mesh: Mesh | None = None
+) -> PyTree:
+  """Parameters in the type the network keeps them in, where they shall lie."""
   dtype = jnp.dtype(cfg.param_dtype)
-  return jax.tree.map(lambda x: jnp.asarray(x, dtype), params)
+  if mesh is None:
+    return jax.tree.map(lambda x: jnp.asarray(x, dtype), params)
+  params = jax.tree.map(lambda x: x.astype(dtype), params)
+  return sharding.place_tree(params, sharding.shard_tree(params, mesh))
 
 
 def trainable(cfg: Config, params: PyTree) -> tuple[PyTree, PyTree]:
@@ -261,10 +204,41 @@ def check_task(cfg: Config, task: str) -> None:
     raise UserError(f"task {task!r}: {cfg.weights or cfg.name!r} {what}")
 
 
+def sampling_mesh(cfg: Config) -> Mesh | None:
+  """The devices that sample: as many of the first ones as the config says.
+
+  None is one device.
+
+  Raises:
+    UserError: there are not so many, or they cannot share a clip.
+  """
+  sizes = dataclasses.replace(cfg.mesh, data=cfg.mesh.data or 1)
+  wanted, found = sizes.data * sizes.fsdp * sizes.frames, jax.devices()
+  if wanted > len(found):
+    raise UserError(
+      f"mesh.data={sizes.data} x mesh.fsdp={sizes.fsdp} x mesh.frames="
+      f"{sizes.frames} are {wanted} devices, but there are only {len(found)}"
+    )
+  if wanted == 1:
+    return None
+  mesh = sharding.make_mesh(sizes, found[:wanted])
+  check_frames(cfg.model, cfg.windows.frames or cfg.data.num_frames, mesh)
+  return mesh
+
+
 def generator(
-  cfg: Config, task: str, sampler: SamplerConfig | None = None
+  cfg: Config,
+  task: str,
+  sampler: SamplerConfig | None = None,
+  mesh: Mesh | None = None,
 ) -> Generator:
   """The sampling program of a task, one of `conditioning.task.TASKS`.
+
+  Args:
+    cfg: of the model.
+    task: what to make.
+    sampler: other than the config's.
+    mesh: where parameters lie; None is one device.
 
   Raises:
     UserError: as in `check_task`, or there are not so many devices.
@@ -279,18 +253,14 @@ def generator(
     model = dataclasses.replace(model, temporal=None)
   else:
     shape = (data.num_frames, *shape)
-  network = STUNet(model)
-
-  def apply(params, *inputs):
-    return network.apply({"params": params}, *inputs)
-
   return Generator(
-    apply,
+    make_apply(model, mesh),
     shape,
     cfg.diffusion,
     sampler or cfg.sampler,
     cfg.windows if TASKS[task].clip else None,
     cfg.condition,
+    mesh,
   )
 
 
@@ -357,9 +327,15 @@ def train_batches(cfg: Config, encoder: Encoder) -> TextBatches:
   return TextBatches(batches, encoder)
 
 
-def loss_fn(cfg: Config, encoder: Encoder) -> LossFn:
-  """The diffusion loss of each example, with captions dropped at random."""
-  network = STUNet(cfg.model)
+def loss_fn(cfg: Config, encoder: Encoder, mesh: Mesh | None = None) -> LossFn:
+  """The diffusion loss of each example, with captions dropped at random.
+
+  Raises:
+    UserError: the mesh cannot split the clips.
+  """
+  if mesh is not None:
+    check_frames(cfg.model, cfg.data.train_size[0], mesh)
+  network = make_apply(cfg.model, mesh)
   schedule = make_schedule(cfg.diffusion.schedule)
   empty_text, empty_mask = encoder.empty
 
@@ -385,9 +361,7 @@ def loss_fn(cfg: Config, encoder: Encoder) -> LossFn:
 
     def output(x, t):
       x = jnp.concatenate([x, *beside], axis=-1)
-      return network.apply(
-        {"params": params}, x, t, text, mask, level, dropout_keys
-      )
+      return network(params, x, t, text, mask, level, dropout_keys)
 
     return diffusion_loss(output, x0, noise_keys, schedule, cfg.diffusion)
 

@@ -5,25 +5,36 @@ Arrays, position in the data, state of the log, config and fingerprint of the
 data are written together and restored together, or not at all.
 """
 
+import contextlib
 import json
 import logging
 import os
-from collections.abc import Mapping
+import shutil
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 import orbax.checkpoint as ocp
+from jax.experimental import multihost_utils
 
 from lumiere_jax.config import differences
 from lumiere_jax.errors import UserError
 from lumiere_jax.shapes import PyTree
 
-# Changing these between two runs of one training changes no gradient, only how
-# long it runs (and so where its cosine ends), what it prints and keeps.
+# Changing these between two runs of one training changes no gradient beyond its
+# rounding, only how long it runs (and so where its cosine ends), where, what it
+# prints and keeps.
 MAY_CHANGE = (
   "name",
   "weights",
   "sampler",
+  "mesh",
+  "model.remat",
   "data.data_dir",
   "text.weights",  # A path, as the next two.
   "text.store",
@@ -32,6 +43,11 @@ MAY_CHANGE = (
   "train.log_every",
   "train.checkpoint_every",
   "train.keep_checkpoints",
+  "train.keep_every_hours",
+  "train.keep_best",
+  "train.max_skipped",
+  "train.watchdog_seconds",
+  "data.num_workers",
   "train.sample_every",
   "train.sample_prompts",
   "train.weights_dtype",
@@ -50,6 +66,39 @@ class Stateful(Protocol):
   def set_state(self, state: dict[str, Any]) -> None: ...
 
 
+@dataclass(frozen=True)
+class Keep:
+  """Which checkpoints outlive the next ones.
+
+  Attributes:
+    latest: so many of the newest.
+    every_hours: one of so many hours; 0 none.
+    best: so many of the least loss.
+  """
+
+  latest: int
+  every_hours: float = 0.0
+  best: int = 0
+
+  def policy(self) -> ocp.checkpoint_managers.AnyPreservationPolicy:
+    """The same in orbax's terms."""
+    policies = ocp.checkpoint_managers
+    chosen: list[Any] = [policies.LatestN(self.latest)]
+    if self.every_hours:
+      seconds = round(3600 * self.every_hours)
+      chosen.append(policies.EveryNSeconds(seconds))
+    if self.best:
+      chosen.append(
+        policies.BestN(
+          get_metric_fn=lambda metrics: metrics["loss"],
+          reverse=True,
+          n=self.best,
+          keep_checkpoints_without_metrics=False,
+        )
+      )
+    return policies.AnyPreservationPolicy(chosen)
+
+
 class Checkpointer:
   """Saves and restores a run in a folder.
 
@@ -57,7 +106,7 @@ class Checkpointer:
     directory: where checkpoints lie, one folder for each step.
     config: the run's configuration as a nested dict.
     fingerprint: identifies the data.
-    keep: newest checkpoints that are kept.
+    keep: which are kept.
     allow_changes: restore in spite of another config or other data.
   """
 
@@ -67,23 +116,34 @@ class Checkpointer:
     config: Mapping[str, Any],
     fingerprint: str,
     *,
-    keep: int,
+    keep: Keep,
     allow_changes: bool = False,
   ):
     _silence_orbax()
-    self._directory = os.path.abspath(directory)
+    self._directory = Path(directory).resolve()
     # As it will come back from disk: JSON knows no tuples.
     self._config = json.loads(json.dumps(config))
     self._fingerprint = fingerprint
     self._allow_changes = allow_changes
-    self._manager = ocp.CheckpointManager(
-      self._directory,
-      options=ocp.CheckpointManagerOptions(max_to_keep=keep, create=True),
-      item_names=("arrays", "host"),
-    )
+    with self._told("open the checkpoints"):
+      self._directory.mkdir(parents=True, exist_ok=True)
+      self._manager = ocp.CheckpointManager(
+        self._directory,
+        options=ocp.CheckpointManagerOptions(
+          cleanup_tmp_directories=True,
+          preservation_policy=keep.policy(),
+          # The loop decides, whatever orbax hears of preemption.
+          save_decision_policy=ocp.checkpoint_managers.FixedIntervalPolicy(1),
+        ),
+        item_names=("arrays", "host"),
+      )
 
   def save(
-    self, step: int, state: PyTree, hosts: Mapping[str, Stateful]
+    self,
+    step: int,
+    state: PyTree,
+    hosts: Mapping[str, Stateful],
+    loss: float | None = None,
   ) -> None:
     """Saves a run after `step` steps; writing goes on in the background.
 
@@ -91,59 +151,150 @@ class Checkpointer:
       step: optimizer steps done.
       state: the arrays.
       hosts: named objects whose state belongs to the same moment.
+      loss: of the steps since the last checkpoint, to know the best by.
+
+    Raises:
+      UserError: this one, or the one before, cannot be written.
     """
     host = {
       "config": self._config,
       "fingerprint": self._fingerprint,
       "states": {name: h.get_state() for name, h in hosts.items()},
+      "checksums": checksums(state),
     }
-    self._manager.save(
-      step,
-      args=ocp.args.Composite(
-        arrays=ocp.args.StandardSave(state), host=ocp.args.JsonSave(host)
-      ),
-    )
+    with self._told(f"save the checkpoint of step {step}"):
+      self._manager.save(
+        step,
+        args=ocp.args.Composite(
+          arrays=ocp.args.StandardSave(state), host=ocp.args.JsonSave(host)
+        ),
+        metrics=None if loss is None else {"loss": loss},
+      )
 
-  def restore(self, state: PyTree, hosts: Mapping[str, Stateful]) -> PyTree:
-    """Returns the newest checkpoint's arrays and sets the hosts back to it.
+  def restore(
+    self,
+    like: PyTree,
+    hosts: Mapping[str, Stateful],
+    *,
+    latest: int | None = None,
+  ) -> PyTree | None:
+    """Returns the newest whole checkpoint's arrays and sets the hosts to it.
+
+    One that is damaged is set aside, with a warning, for the one before it.
 
     Args:
-      state: the arrays of a run that begins, whose structure, types and
-        shardings the restored ones get. Returned as it is, and the hosts left
-        alone, if there is no checkpoint.
+      like: arrays, or `jax.ShapeDtypeStruct`s with shardings, whose structure,
+        types and shardings the restored ones get.
       hosts: the named objects that were saved.
+      latest: newer ones than of this step are removed first.
+
+    Returns:
+      The arrays, or None, and the hosts left alone, if there is no checkpoint.
 
     Raises:
-      UserError: the checkpoint is of another config or of other data.
+      UserError: the checkpoint is of another config or of other data, or all
+        are damaged.
     """
-    step = self._manager.latest_step()
-    if step is None:
-      return state
-    # The small part first: a foreign config would fail on the arrays' shapes.
-    host = self._manager.restore(
-      step, args=ocp.args.Composite(host=ocp.args.JsonRestore())
-    )["host"]
-    if not self._allow_changes:
-      self._check_same(host)
-    arrays = self._manager.restore(
-      step,
-      args=ocp.args.Composite(
-        arrays=ocp.args.StandardRestore(
-          jax.tree.map(ocp.utils.to_shape_dtype_struct, state)
-        )
-      ),
-    )["arrays"]
-    for name, saved in host["states"].items():
-      hosts[name].set_state(saved)
-    return arrays
+    like = jax.tree.map(_abstract, like)
+    steps = sorted(self._manager.all_steps(), reverse=True)
+    for step in steps:
+      if latest is not None and step > latest:
+        self._manager.delete(step)
+        continue
+      arrays, host, problem = self._read(step, like)
+      if _on_all_processes(not problem):
+        for name, saved in host["states"].items():
+          if name in hosts:
+            hosts[name].set_state(saved)
+        return arrays
+      del arrays
+      self._set_aside(step, problem)
+    if steps and latest is None:
+      raise UserError(
+        f"no checkpoint in {self._directory} is whole; they lie in "
+        f"{self._damaged}"
+      )
+    return None
 
   def wait(self) -> None:
-    """Returns when everything saved is on disk."""
-    self._manager.wait_until_finished()
+    """Returns when everything saved is on disk.
+
+    Raises:
+      UserError: it cannot be.
+    """
+    with self._told("finish the last checkpoint"):
+      self._manager.wait_until_finished()
 
   def close(self) -> None:
     """Waits, then frees the threads."""
-    self._manager.close()
+    with self._told("finish the last checkpoint"):
+      self._manager.close()
+
+  @property
+  def _damaged(self) -> Path:
+    return self._directory.with_name(self._directory.name + ".damaged")
+
+  def _read(
+    self, step: int, like: PyTree
+  ) -> tuple[PyTree, dict[str, Any], str]:
+    """Arrays and host part of a checkpoint, and what is wrong with it, if so.
+
+    Raises:
+      UserError: it is of another config or of other data.
+    """
+    try:
+      # The small part first: a foreign config would fail on the arrays' shapes.
+      host = self._manager.restore(
+        step, args=ocp.args.Composite(host=ocp.args.JsonRestore())
+      )["host"]
+      if not self._allow_changes:
+        self._check_same(host)
+      arrays = self._manager.restore(
+        step,
+        args=ocp.args.Composite(arrays=ocp.args.StandardRestore(like)),
+      )["arrays"]
+    except UserError:
+      raise
+    except Exception as error:  # Damage shows in whatever way.
+      return None, {}, _first_line(error)
+    found = checksums(arrays)
+    wrong = [k for k, v in host["checksums"].items() if found.get(k) != v]
+    problem = f"checksum of {', '.join(wrong[:4])}" if wrong else ""
+    return arrays, host, problem
+
+  def _set_aside(self, step: int, problem: str) -> None:
+    """Moves a damaged checkpoint out of the way, with a warning."""
+    if jax.process_index() == 0:
+      warnings.warn(
+        f"the checkpoint of step {step} is damaged "
+        f"({problem or 'as another process sees it'}); it now lies in "
+        f"{self._damaged}",
+        stacklevel=3,
+      )
+      self._damaged.mkdir(exist_ok=True)
+      aside = self._damaged / str(step)
+      shutil.rmtree(aside, ignore_errors=True)
+      (self._directory / str(step)).rename(aside)
+    if jax.process_count() > 1:
+      multihost_utils.sync_global_devices(f"set aside {step}")
+    self._manager.reload()
+
+  @contextlib.contextmanager
+  def _told(self, what: str) -> Iterator[None]:
+    """Makes an error of the disk, however it comes, one line."""
+    try:
+      yield
+    except Exception as error:
+      names = [path.name for path in self._directory.glob("[0-9]*")]
+      newest = max((int(n) for n in names if n.isdigit()), default=None)
+      left = (
+        "there is none before"
+        if newest is None
+        else (f"the newest whole one is of step {newest}")
+      )
+      raise UserError(
+        f"cannot {what} in {self._directory}: {_first_line(error)}; {left}"
+      ) from error
 
   def _check_same(self, host: Mapping[str, Any]) -> None:
     changes = [
@@ -163,6 +314,44 @@ class Checkpointer:
 
 def _may_change(name: str) -> bool:
   return any(name == f or name.startswith(f + ".") for f in MAY_CHANGE)
+
+
+def checksums(tree: PyTree) -> dict[str, int]:
+  """A number of 32 bits for each leaf, whatever devices it lies on.
+
+  The sum of all elements' bits, each times an odd number of its place.
+  """
+
+  def checksum(x: jax.Array) -> jax.Array:
+    unsigned = jnp.dtype(f"uint{8 * x.dtype.itemsize}")
+    bits = jax.lax.bitcast_convert_type(x, unsigned).astype(jnp.uint32)
+    place = jnp.zeros(x.shape, jnp.uint32)
+    for axis, size in enumerate(x.shape):
+      place = place * np.uint32(size) + jax.lax.broadcasted_iota(
+        jnp.uint32, x.shape, axis
+      )
+    return jnp.sum(bits * (2 * place + 1), dtype=jnp.uint32)
+
+  leaves = jax.tree_util.tree_leaves_with_path(tree)
+  values = jax.jit(lambda xs: [checksum(x) for x in xs])([x for _, x in leaves])
+  names = [jax.tree_util.keystr(path) for path, _ in leaves]
+  return dict(zip(names, map(int, jax.device_get(values)), strict=True))
+
+
+def _abstract(x: Any) -> jax.ShapeDtypeStruct:
+  return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding)
+
+
+def _first_line(error: Exception) -> str:
+  text = str(error).strip() or type(error).__name__
+  return text.splitlines()[0][:300]
+
+
+def _on_all_processes(good: bool) -> bool:
+  """Whether it is so on all of them."""
+  if jax.process_count() == 1:
+    return good
+  return bool(np.all(multihost_utils.process_allgather(np.array(good))))
 
 
 class _NotFromOrbax(logging.Filter):

@@ -10,13 +10,16 @@ import math
 import os
 import sys
 import tempfile
+import traceback
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from lumiere_jax.config import Config, from_dict, override, to_dict
-from lumiere_jax.errors import UserError
+from lumiere_jax.errors import INTERRUPTED, UserError
+
+_joined: list[bool] = []  # Whether this process is one of several.
 
 
 class Parser(argparse.ArgumentParser):
@@ -27,7 +30,10 @@ class Parser(argparse.ArgumentParser):
 
 
 def run(main: Callable[[Sequence[str]], None]) -> None:
-  """Runs a program; a user's mistake becomes one line and exit status 2."""
+  """Runs a program; a user's mistake becomes one line and an exit status.
+
+  They are listed in `lumiere_jax.errors`.
+  """
   from absl import flags
 
   # Grain's worker processes read absl flags, which nothing here defines.
@@ -38,10 +44,59 @@ def run(main: Callable[[Sequence[str]], None]) -> None:
     main(sys.argv[1:])
   except UserError as error:
     print(f"error: {error}", file=sys.stderr)
-    sys.exit(2)
+    _leave(error.status)
   except KeyboardInterrupt:
     print("interrupted", file=sys.stderr)
-    sys.exit(130)
+    _leave(INTERRUPTED)
+  except Exception:
+    traceback.print_exc()
+    _leave(1)
+
+
+def _leave(status: int) -> None:
+  """Ends this process; the others of a run shall notice at once.
+
+  A regular end would wait for them, and they for this one.
+  """
+  if _joined:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
+  sys.exit(status)
+
+
+def join_processes() -> None:
+  """Joins the other processes of a run, if its launcher started several.
+
+  It says so by JAX_COORDINATOR_ADDRESS (host:port), JAX_NUM_PROCESSES and
+  JAX_PROCESS_ID, or by LUMIERE_CLUSTER=auto where JAX itself knows them (Slurm,
+  TPU VMs, GKE, Open MPI). To be called before any array is made.
+
+  Raises:
+    UserError: one of the three is missing or no number.
+  """
+  import jax
+
+  names = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
+  address, *numbers = (os.environ.get(name) for name in names)
+  cluster = os.environ.get("LUMIERE_CLUSTER", "")
+  if cluster not in ("", "auto"):
+    raise UserError(f"LUMIERE_CLUSTER={cluster!r} must be auto, or not be set")
+  if not cluster and not any(numbers):
+    return
+  # Of CPUs, to try things out on one machine.
+  jax.config.update("jax_cpu_collectives_implementation", "gloo")
+  if cluster:
+    jax.distributed.initialize()
+  else:
+    told = ", ".join(f"{n}={os.environ.get(n, '')}" for n in names)
+    if not address or not all(n and n.isdigit() for n in numbers):
+      raise UserError(f"all three must be set, two to numbers: {told}")
+    count, index = map(int, numbers)
+    if not index < count:
+      raise UserError(f"JAX_PROCESS_ID must be in 0..{count - 1}: {told}")
+    jax.distributed.initialize(address, count, index)
+  _joined.append(True)
 
 
 def parse(

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import jax
 
-from lumiere_jax import build, cli, sharding
+from lumiere_jax import cli, encoders, sharding
 from lumiere_jax.config import Config
 from lumiere_jax.data import loader
 from lumiere_jax.errors import UserError
@@ -56,16 +56,16 @@ def embed(cfg: Config, captions: Sequence[str], out: Path) -> int:
   Raises:
     UserError: no encoder, or batches that the devices cannot share.
   """
-  mesh = sharding.make_mesh(jax.local_devices())
+  mesh = sharding.make_mesh(devices=jax.local_devices())
   if cfg.text.batch_size % mesh.size:
     raise UserError(
       f"text.batch_size={cfg.text.batch_size} must be a multiple of the "
       f"{mesh.size} devices"
     )
   shardings = Shardings(
-    params=sharding.replicated(mesh), tokens=sharding.batch_sharding(mesh)
+    params=sharding.replicated(mesh), tokens=sharding.batch_sharding(mesh, 2)
   )
-  encoder = build.text_encoder(cfg, shardings)
+  encoder = encoders.text_encoder(cfg, shardings)
   info = dataclasses.asdict(cfg.text)
   with new_folder(out) as new:
     return write_store(

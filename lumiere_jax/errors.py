@@ -1,12 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The one exception that stands for a mistake of the user."""
+"""Mistakes of the user, ends of a run, and the exit status of each."""
 
 import difflib
 from collections.abc import Iterable
 
+# Exit statuses of programs, beside 0 and Python's 1 for what nobody foresaw.
+MISTAKE = 2  # The same command would fail again.
+DIVERGED = 3  # Likewise: training did not recover by itself.
+HUNG = 124  # As of `timeout`: worth trying again.
+INTERRUPTED = 130  # Ctrl-C.
+PREEMPTED = 143  # As of a process that SIGTERM ended: saved, and to go on.
+
 
 class UserError(ValueError):
-  """A mistake a user can make; command lines print it as one line and exit."""
+  """A mistake a user can make; command lines print it as one line and exit.
+
+  Attributes:
+    status: with which they exit.
+  """
+
+  status = MISTAKE
 
 
 def nearest(name: str, choices: Iterable[str]) -> str:

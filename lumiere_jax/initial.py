@@ -5,6 +5,7 @@ import dataclasses
 from typing import Any
 
 import jax
+from jax.sharding import Mesh
 
 from lumiere_jax import build, trees
 from lumiere_jax.config import Config, differences, from_dict
@@ -49,29 +50,43 @@ def with_imported(cfg: Config) -> Config:
   )
 
 
-def initial_params(cfg: Config) -> tuple[PyTree, str]:
-  """Parameters that training starts from, and their origin's fingerprint.
+def initial_params(cfg: Config, mesh: Mesh | None = None) -> PyTree:
+  """Parameters that training starts from.
 
-  At random (""), or `train.init_from`: weights of the same network, of the
+  At random, or those of `train.init_from`: weights of the same network, of the
   text-to-image network that this one inflates (section 3.1), of a network that
   inflates this one, or of the network without the inputs of the conditional
   one (section 4.2). The temporal part is of `train.init_temporal_from`, if that
   is given.
 
+  Args:
+    cfg: of the run.
+    mesh: where they shall lie; None is one device.
+
   Raises:
     UserError: the weights fit none, or were trained to do another thing.
   """
-  params = build.init_params(cfg.model, cfg.train.seed)
+  params = build.init_params(cfg.model, cfg.train.seed, mesh)
   if not cfg.train.init_from:
-    return params, ""
-  loaded, values, info = folder.load(folder.resolve(cfg.train.init_from))
+    return params
+  loaded, values, _ = folder.load(folder.resolve(cfg.train.init_from))
   saved = from_dict(values)
   _check_same_task(cfg, saved)
   if cfg.train.init_temporal_from:
     loaded = _with_temporal_of(cfg, loaded)
   loaded = _grown(cfg, saved, loaded, params)
   _check_fits(cfg, params, loaded)
-  return build.cast_params(loaded, cfg.model), info.fingerprint
+  return build.cast_params(loaded, cfg.model, mesh)
+
+
+def origin(cfg: Config) -> str:
+  """Fingerprint of the weights that training starts from; "" is at random.
+
+  Raises:
+    UserError: there are no such weights.
+  """
+  name = cfg.train.init_from
+  return folder.load_info(folder.resolve(name)).fingerprint if name else ""
 
 
 def check_initial(cfg: Config) -> None:

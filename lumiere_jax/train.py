@@ -3,7 +3,8 @@
 
 The same command again resumes. When it ends, or is stopped by a signal, the
 averaged weights lie in WORKDIR/weights; stopped, it exits with status 143, so
-that what waits for its end does not begin.
+that what waits for its end does not begin. Started by several processes at once
+(launch/), they train together.
 """
 
 import dataclasses
@@ -14,19 +15,29 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import jax
+from jax.sharding import Mesh
 
-from lumiere_jax import build, cli, initial, media, sharding, trees
-from lumiere_jax.checkpoint import Checkpointer
-from lumiere_jax.config import Config, to_dict
+from lumiere_jax import build, cli, encoders, initial, media, sharding, trees
+from lumiere_jax.checkpoint import Checkpointer, Keep
+from lumiere_jax.config import Config, TrainConfig, to_dict
 from lumiere_jax.data import loader
 from lumiere_jax.diffusion.sampler import sample_keys
+from lumiere_jax.errors import PREEMPTED
 from lumiere_jax.inference.generate import Text
+from lumiere_jax.inference.generate import batches as in_batches
 from lumiere_jax.shapes import PyTree
 from lumiere_jax.text.encoder import Encoder
 from lumiere_jax.training.log import Logger
-from lumiere_jax.training.loop import Hook, train
+from lumiere_jax.training.loop import Hook, Parts, train
 from lumiere_jax.training.optimizer import make_optimizer
-from lumiere_jax.training.state import TrainState, full_ema, init_state
+from lumiere_jax.training.phases import Phases
+from lumiere_jax.training.state import (
+  TrainState,
+  abstract_state,
+  full_ema,
+  place_state,
+  shardings_of,
+)
 from lumiere_jax.training.step import make_train_step
 from lumiere_jax.weights import folder
 
@@ -51,6 +62,7 @@ def main(argv: Sequence[str]) -> None:
     help="resume in spite of another config or other data",
   )
   args, overrides = cli.parse(parser, argv)
+  cli.join_processes()
   overrides |= cli.as_overrides(
     {
       "train.init_from": args.init_from or None,
@@ -101,69 +113,86 @@ def fit(cfg: Config, workdir: Path, *, allow_changes: bool = False) -> None:
       is of another run.
     SystemExit: a signal stopped it.
   """
+  mine = jax.process_index() == 0
+  phases = Phases(workdir, timeout=cfg.train.watchdog_seconds, writes=mine)
   fingerprint = loader.fingerprint(cfg.data)
   licence = loader.attribution(cfg.data)
-  params, origin = initial.initial_params(cfg)
-  params, frozen = build.trainable(cfg, params)
-  encoder = build.text_encoder(cfg)
-  print(
-    f"{cfg.name}: {trees.count(params):,} parameters train, "
-    f"{trees.count(frozen):,} are frozen; {jax.device_count()} x "
-    f"{jax.devices()[0].device_kind}",
-    flush=True,
-  )
+  mesh = sharding.make_mesh(cfg.mesh)
+  trained, frozen = build.trainable(cfg, build.abstract_params(cfg.model))
   tx, schedule = make_optimizer(cfg.train)
-  batches = build.train_batches(cfg, encoder)
-
-  mesh = sharding.make_mesh()
-  state = init_state(params, frozen, tx)
-  shardings = sharding.shard_tree(state, mesh)
-  state = sharding.place_tree(state, shardings)
+  like = abstract_state(trained, frozen, tx, mesh)
+  encoder = encoders.text_encoder(cfg)
   step = make_train_step(
-    build.loss_fn(cfg, encoder),
+    build.loss_fn(cfg, encoder, mesh),
     tx,
     schedule,
     cfg.train,
     num_timesteps=cfg.diffusion.schedule.num_train_timesteps,
     mesh=mesh,
-    state_shardings=shardings,
+    state_shardings=shardings_of(like),
   )
-  logger = Logger(workdir, cfg.train)
+  logger = Logger(workdir, cfg.train, phases, writes=mine)
+  logger.say(
+    f"{cfg.name}: {trees.count(trained):,} parameters train, "
+    f"{trees.count(frozen):,} are frozen; {jax.device_count()} x "
+    f"{jax.devices()[0].device_kind}"
+  )
   checkpointer = Checkpointer(
     workdir / "checkpoints",
-    {**to_dict(cfg), "init_from_fingerprint": origin},
+    {**to_dict(cfg), "init_from_fingerprint": initial.origin(cfg)},
     fingerprint,
-    keep=cfg.train.keep_checkpoints,
+    keep=_keep(cfg.train),
     allow_changes=allow_changes,
   )
-  state = checkpointer.restore(state, {"data": batches, "log": logger})
+  batches = build.train_batches(cfg, encoder)
   hooks = ()
   if cfg.train.sample_every:
-    hooks = (sample_hook(cfg, encoder, workdir),)
-  state = train(state, step, batches, checkpointer, logger, cfg.train, hooks)
+    hooks = (sample_hook(cfg, encoder, workdir, mesh),)
+  parts = Parts(step, batches, checkpointer, logger, phases, hooks)
+  state = checkpointer.restore(like, parts.hosts)
+  if state is None:
+    params = build.trainable(cfg, initial.initial_params(cfg, mesh))
+    state = place_state(*params, tx, like)
+    del params  # Copied.
+  state = train(state, parts, cfg.train)
   checkpointer.close()
   write_weights(cfg, full_ema(state), workdir, licence)
+  logger.say(phases.table())
   if int(state.step) < cfg.train.steps:
-    sys.exit(143)  # Of a process that SIGTERM ended.
+    sys.exit(PREEMPTED)
 
 
-def sample_hook(cfg: Config, encoder: Encoder, workdir: Path) -> Hook:
-  """A hook that writes all sample prompts' frames on a sheet, and the clips."""
+def _keep(cfg: TrainConfig) -> Keep:
+  return Keep(cfg.keep_checkpoints, cfg.keep_every_hours, cfg.keep_best)
+
+
+def sample_hook(
+  cfg: Config, encoder: Encoder, workdir: Path, mesh: Mesh
+) -> Hook:
+  """A hook that writes all sample prompts' frames on a sheet, and the clips.
+
+  All processes make them, each with its devices' share; one writes them.
+  """
   task = "text_to_video" if cfg.train.stage == "video" else "text_to_image"
-  generator = build.generator(cfg, task)
+  generator = build.generator(cfg, task, mesh=mesh)
+  prompts = cfg.train.sample_prompts
   # Now, so that a prompt that cannot be encoded ends no run half way.
-  texts = {p: Text(*encoder.encode([p])) for p in cfg.train.sample_prompts}
+  encoder.encode(prompts)
   negative = Text(*encoder.empty)
-  given = build.given_batch(cfg, task, None, 1)
+  count = sharding.batch_shares(mesh)
+  given = build.given_batch(cfg, task, None, count)
 
   def write(state: TrainState, step: int) -> None:
     params, clips = full_ema(state), {}
-    for i, (prompt, text) in enumerate(texts.items()):
-      keys = sample_keys(cfg.train.seed, [i])
-      pixels = media.to_uint8(
-        generator(params, text, negative, keys, given=given)[0]
-      )
-      clips[prompt] = pixels if pixels.ndim == 4 else pixels[None]
+    for batch in in_batches(list(enumerate(prompts)), count):
+      text = Text(*encoder.encode([prompt for _, prompt in batch]))
+      keys = sample_keys(cfg.train.seed, [i for i, _ in batch])
+      made = generator(params, text, negative, keys, given=given)
+      for (_, prompt), x in zip(batch, made, strict=True):
+        pixels = media.to_uint8(x)
+        clips[prompt] = pixels if pixels.ndim == 4 else pixels[None]
+    if jax.process_index():
+      return
     columns, scale = (1, 8) if cfg.train.stage == "image" else (10, 2)
     sheet = media.contact_sheet_many(clips, columns=columns, scale=scale)
     samples = workdir / "samples"
@@ -184,6 +213,9 @@ def write_weights(
   cfg: Config, params: PyTree, workdir: Path, licence: str
 ) -> None:
   """Writes WORKDIR/weights, in place of what this run wrote there before."""
+  params = sharding.on_host(params)
+  if jax.process_index():
+    return
   new, final = workdir / "weights.new", workdir / "weights"
   old = workdir / "weights.old"
   shutil.rmtree(new, ignore_errors=True)

@@ -7,7 +7,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from lumiere_jax import Lumiere, build, evaluate, linked, media, sample
+from lumiere_jax import (
+  Lumiere,
+  encoders,
+  evaluate,
+  linked,
+  media,
+  sample,
+)
 from lumiere_jax.conditioning.task import Material
 from lumiere_jax.config import from_dict, to_dict
 from lumiere_jax.data import loader
@@ -209,13 +216,13 @@ def test_an_upscaler_of_another_size_is_refused(weights, tmp_path):
 
 
 def test_one_text_encoder_serves_all_stages(weights, monkeypatch):
-  loaded, load = [], build.text_encoder
+  loaded, load = [], encoders.text_encoder
 
   def text_encoder(cfg):
     loaded.append(cfg)
     return load(cfg)
 
-  monkeypatch.setattr(build, "text_encoder", text_encoder)
+  monkeypatch.setattr(encoders, "text_encoder", text_encoder)
   model = Lumiere.load(str(weights / "base"))
   model.for_task("upscale")
   model.for_task("extend")

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 import logging
+import subprocess
 
 import jax
 import jax.numpy as jnp
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 
 from lumiere_jax import sharding
-from lumiere_jax.checkpoint import Checkpointer
+from lumiere_jax.checkpoint import Checkpointer, Keep, checksums
 from lumiere_jax.errors import UserError
 
 CONFIG = {
@@ -37,7 +38,7 @@ def arrays(value):
 @pytest.fixture
 def folder(tmp_path):
   """Holds one checkpoint, of step 5 with counter 7."""
-  checkpointer = Checkpointer(tmp_path, CONFIG, "data-1", keep=2)
+  checkpointer = Checkpointer(tmp_path, CONFIG, "data-1", keep=Keep(2))
   checkpointer.save(5, arrays(1), {"counter": Counter(7)})
   checkpointer.close()
   return tmp_path
@@ -48,7 +49,7 @@ def restore(
 ):
   counter = counter or Counter()
   checkpointer = Checkpointer(
-    folder, config, fingerprint, keep=2, allow_changes=allow
+    folder, config, fingerprint, keep=Keep(2), allow_changes=allow
   )
   try:
     return checkpointer.restore(arrays(0), {"counter": counter}), counter
@@ -71,10 +72,10 @@ def test_round_trip_is_exact(folder):
     np.testing.assert_array_equal(got, want)
 
 
-def test_without_checkpoint_the_state_is_the_one_given(tmp_path):
+def test_without_checkpoint_there_is_nothing_to_restore(tmp_path):
   state, counter = restore(tmp_path)
+  assert state is None
   assert counter.count == 0
-  np.testing.assert_array_equal(state["a"], arrays(0)["a"])
 
 
 @pytest.mark.parametrize(
@@ -108,7 +109,7 @@ def test_length_and_logging_of_a_run_may_change(folder):
 
 
 def test_newest_checkpoints_are_kept(folder):
-  checkpointer = Checkpointer(folder, CONFIG, "data-1", keep=2)
+  checkpointer = Checkpointer(folder, CONFIG, "data-1", keep=Keep(2))
   for step in (6, 7, 8):
     checkpointer.save(step, arrays(step), {"counter": Counter(step)})
   checkpointer.close()
@@ -121,7 +122,7 @@ def test_saved_arrays_may_be_donated_at_once(tmp_path):
   """Writing goes on in the background, from a copy."""
   tree = {"a": jnp.zeros(1 << 20)}
   add = jax.jit(lambda t: jax.tree.map(lambda x: x + 1, t), donate_argnums=0)
-  checkpointer = Checkpointer(tmp_path, {}, "", keep=1)
+  checkpointer = Checkpointer(tmp_path, {}, "", keep=Keep(1))
   checkpointer.save(1, tree, {})
   tree = add(add(tree))
   restored = checkpointer.restore(tree, {})
@@ -132,10 +133,10 @@ def test_saved_arrays_may_be_donated_at_once(tmp_path):
 @pytest.mark.devices(4)
 def test_restored_arrays_lie_where_the_given_ones_do(folder):
   mesh = sharding.make_mesh()
-  by_data = sharding.batch_sharding(mesh)
-  state = arrays(0)
+  by_data = sharding.batch_sharding(mesh, 1)
+  state = jax.device_put(arrays(0), sharding.replicated(mesh))
   state["b"]["half"] = jax.device_put(state["b"]["half"], by_data)
-  checkpointer = Checkpointer(folder, CONFIG, "data-1", keep=2)
+  checkpointer = Checkpointer(folder, CONFIG, "data-1", keep=Keep(2))
   state = checkpointer.restore(state, {"counter": Counter()})
   checkpointer.close()
   assert state["b"]["half"].sharding == by_data
@@ -144,7 +145,7 @@ def test_restored_arrays_lie_where_the_given_ones_do(folder):
 
 def test_orbax_is_silent_and_absl_is_not(tmp_path, capfd, caplog):
   caplog.set_level(logging.DEBUG, logger="absl")
-  checkpointer = Checkpointer(tmp_path, CONFIG, "", keep=1)
+  checkpointer = Checkpointer(tmp_path, CONFIG, "", keep=Keep(1))
   for step in (1, 2):
     checkpointer.save(step, arrays(1), {})
   checkpointer.restore(arrays(0), {})
@@ -152,3 +153,114 @@ def test_orbax_is_silent_and_absl_is_not(tmp_path, capfd, caplog):
   logging.getLogger("absl").info("ours")
   assert [r.getMessage() for r in caplog.records] == ["ours"]
   assert capfd.readouterr() == ("", "")
+
+
+def flip_a_bit(path):
+  """Changes one byte inside the largest file, whose length stays."""
+  data = bytearray(path.read_bytes())
+  data[len(data) // 2] ^= 0x10
+  path.write_bytes(data)
+
+
+def cut(path):
+  path.write_bytes(path.read_bytes()[:1000])
+
+
+@pytest.mark.parametrize(
+  "damage", [cut, lambda path: path.unlink(), flip_a_bit]
+)
+def test_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path, damage):
+  folder = tmp_path / "checkpoints"
+  checkpointer = Checkpointer(folder, CONFIG, "data-1", keep=Keep(2))
+  for step in (5, 6):
+    noise = np.random.default_rng(step).normal(size=(300, 300))
+    state = {"x": jnp.asarray(noise, jnp.float32), "n": jnp.int32(step)}
+    checkpointer.save(step, state, {"counter": Counter(step)})
+  checkpointer.close()
+  files = [p for p in (folder / "6" / "arrays").rglob("*") if p.is_file()]
+  damage(max(files, key=lambda p: p.stat().st_size))
+
+  checkpointer = Checkpointer(folder, CONFIG, "data-1", keep=Keep(2))
+  counter = Counter()
+  with pytest.warns(UserWarning, match="step 6 is damaged .* lies in"):
+    got = checkpointer.restore(state, {"counter": counter})
+  assert (int(got["n"]), counter.count) == (5, 5)
+  assert (tmp_path / "checkpoints.damaged" / "6").is_dir()
+  checkpointer.save(6, state, {"counter": Counter(6)})  # its place is free
+  assert int(checkpointer.restore(state, {})["n"]) == 6
+  checkpointer.close()
+
+
+def test_a_changed_number_is_noticed():
+  """Whatever it is: each counts by its place and its bits."""
+  state = {"x": jnp.arange(12.0).reshape(3, 4), "h": jnp.ones(5, jnp.bfloat16)}
+  before = checksums(state)
+  swapped = state["x"].at[0, 1].set(2.0).at[0, 2].set(1.0)
+  for name, value in (
+    (
+      "x",
+      state["x"].at[2, 3].set(np.nextafter(np.float32(11), 12)),
+    ),  # The next number.
+    ("x", swapped),
+    ("x", -state["x"]),
+    ("h", state["h"].at[4].set(1.0078125)),
+  ):
+    after = checksums(state | {name: value})
+    changed = [key for key in before if after[key] != before[key]]
+    assert changed == [f"['{name}']"]
+
+
+def test_if_all_are_damaged_nothing_begins_anew(tmp_path):
+  checkpointer = Checkpointer(tmp_path / "c", CONFIG, "", keep=Keep(2))
+  checkpointer.save(5, arrays(1), {})
+  checkpointer.close()
+  (tmp_path / "c" / "5" / "host" / "metadata").write_text("{")
+  checkpointer = Checkpointer(tmp_path / "c", CONFIG, "", keep=Keep(2))
+  with (
+    pytest.warns(UserWarning, match="step 5 is damaged"),
+    pytest.raises(UserError, match=r"no checkpoint in .* is whole"),
+  ):
+    checkpointer.restore(arrays(0), {})
+  checkpointer.close()
+
+
+def test_kept_are_the_newest_and_the_best(tmp_path):
+  checkpointer = Checkpointer(tmp_path, CONFIG, "", keep=Keep(1, best=2))
+  for step, loss in enumerate((3.0, 1.0, 2.0, 4.0, 5.0), 1):
+    checkpointer.save(step, arrays(step), {}, loss)
+  checkpointer.close()
+  assert sorted(p.name for p in tmp_path.iterdir()) == ["2", "3", "5"]
+
+
+def test_a_full_disk_is_one_line_and_leaves_the_last_checkpoint(full_disk):
+  small = arrays(1)
+  folder = full_disk / "checkpoints"
+  checkpointer = Checkpointer(folder, CONFIG, "", keep=Keep(2))
+  checkpointer.save(5, small, {})
+  checkpointer.wait()
+  noise = np.random.default_rng(0).normal(size=1 << 21)
+  large = {"x": jnp.asarray(noise, jnp.float32)}
+  with pytest.raises(UserError, match=r"cannot .*; the newest .* of step 5"):
+    checkpointer.save(6, large, {})
+    checkpointer.wait()
+  again = Checkpointer(folder, CONFIG, "", keep=Keep(2))
+  np.testing.assert_array_equal(again.restore(arrays(0), {})["a"], small["a"])
+  again.close()
+
+
+def test_a_file_in_the_way_is_one_line(tmp_path):
+  (tmp_path / "checkpoints").write_text("")
+  with pytest.raises(UserError, match="cannot open the checkpoints in"):
+    Checkpointer(tmp_path / "checkpoints", CONFIG, "", keep=Keep(2))
+
+
+@pytest.fixture
+def full_disk(tmp_path):
+  """A disk of 4 MB."""
+  folder = tmp_path / "disk"
+  folder.mkdir()
+  mount = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(folder)]
+  if subprocess.run(mount, capture_output=True).returncode:
+    pytest.skip("no accelerator or right to mount a disk")
+  yield folder
+  subprocess.run(["umount", "--lazy", str(folder)], check=True)

@@ -50,7 +50,7 @@ def minilm():
 @pytest.fixture
 def hashed_text(monkeypatch):
   """Text encoders of hashes instead of weights, and no compilation cache."""
-  from lumiere_jax import build, cli
+  from lumiere_jax import cli, encoders
   from tests.text.hash_encoder import HashTextEncoder
 
   def load(cfg):
@@ -58,7 +58,7 @@ def hashed_text(monkeypatch):
       max_tokens=cfg.text.max_tokens, width=cfg.model.encoder_hid_dim
     )
 
-  monkeypatch.setattr(build, "text_encoder", load)
+  monkeypatch.setattr(encoders, "text_encoder", load)
   monkeypatch.setattr(cli, "enable_compilation_cache", lambda: None)
 
 

@@ -117,7 +117,7 @@ def test_train_step_at_full_size(path):
   trained, frozen = build.trainable(config, params(path))
   tx, schedule = make_optimizer(config.train)
   state = jax.eval_shape(lambda p, f: init_state(p, f, tx), trained, frozen)
-  mesh = sharding.make_mesh(jax.devices()[:1])
+  mesh = sharding.make_mesh(devices=jax.devices()[:1])
   step = make_train_step(
     build.loss_fn(config, encoder),
     tx,

@@ -43,7 +43,7 @@ def start(cfg, **where):
   train = dataclasses.replace(cfg.train, **where)
   cfg = dataclasses.replace(cfg, train=train)
   initial.check_initial(cfg)
-  return trees.flatten(initial.initial_params(cfg)[0])
+  return trees.flatten(initial.initial_params(cfg))
 
 
 def test_inflation_keeps_the_image_model(tmp_path):

@@ -29,6 +29,7 @@ LAYERS = {
   "wholes": ("models", "conditioning", "data", "evaluation"),
   "doers": ("training", "inference"),
   "composition": (
+    "encoders",
     "build",
     "initial",
     "parity",
@@ -109,7 +110,8 @@ ORDER = {
     "delta",
     "folder",
   ),
-  "models": ("stunet", "widen"),
+  "models": ("stunet", "widen", "sharded"),
+  "sharding": ("mesh", "batch", "rules"),
   "data": (
     "emoji",
     "world",
@@ -142,7 +144,15 @@ ORDER = {
     "table",
   ),
   "inference": ("prompt", "material", "generate", "cascade"),
-  "training": ("state", "optimizer", "log", "step", "loop"),
+  "training": (
+    "state",
+    "optimizer",
+    "phases",
+    "guard",
+    "log",
+    "step",
+    "loop",
+  ),
 }
 # What a higher layer is refused all the same: it is passed in.
 REFUSED = {"training": ("models", "data", "evaluation", "inference")}

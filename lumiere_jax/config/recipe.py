@@ -145,7 +145,14 @@ class TrainConfig:
     seed: of parameters, noise and data order.
     log_every: steps between lines of metrics.
     checkpoint_every: steps between checkpoints.
-    keep_checkpoints: how many are kept.
+    keep_checkpoints: how many of the newest are kept.
+    keep_every_hours: beside them, one of so many hours is kept; 0 none.
+    keep_best: beside them, how many of the least loss since the one before.
+    skip_grad_norm: a step whose gradient is so many times the average is
+      skipped; 0 skips only what is not finite.
+    max_skipped: so many skipped steps in a row lead back to the last
+      checkpoint, and the second time to the end.
+    watchdog_seconds: without progress for so long a run ends; 0 never.
     sample_every: steps between sample clips; 0 makes none.
     sample_prompts: what they show.
   """
@@ -171,6 +178,11 @@ class TrainConfig:
   log_every: int = 50
   checkpoint_every: int = 500
   keep_checkpoints: int = 2
+  keep_every_hours: float = 0.0
+  keep_best: int = 0
+  skip_grad_norm: float = 0.0
+  max_skipped: int = 10
+  watchdog_seconds: float = 3600.0
   sample_every: int = 0
   sample_prompts: tuple[str, ...] = ()
 
@@ -189,11 +201,20 @@ class TrainConfig:
       "log_every",
       "checkpoint_every",
       "keep_checkpoints",
+      "max_skipped",
     ):
       check(
         getattr(self, name) > 0,
         f"train.{name}={getattr(self, name)} must be > 0",
       )
+    for name in (
+      "keep_every_hours",
+      "keep_best",
+      "skip_grad_norm",
+      "watchdog_seconds",
+    ):
+      value = getattr(self, name)
+      check(value >= 0, f"train.{name}={value} must be >= 0")
     check(
       self.batch_size % self.accumulate == 0,
       f"train.accumulate={self.accumulate} must divide "
@@ -257,6 +278,12 @@ class Config:
     self._check_sizes()
     self._check_condition()
     m = self.model
+    check(
+      self.windows.devices == 1
+      or self.mesh.data * self.mesh.fsdp * self.mesh.frames <= 1,
+      f"windows.devices={self.windows.devices} shares out windows, and mesh.* "
+      "examples and frames: only one of them can be more than 1",
+    )
     check(
       (self.train.stage == "video") == (m.temporal is not None),
       f"train.stage={self.train.stage!r} does not fit model.temporal="

@@ -7,8 +7,9 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh
 
-from lumiere_jax import media
+from lumiere_jax import media, sharding
 from lumiere_jax.conditioning.low_res import (
   augment,
   enlarge,
@@ -39,6 +40,7 @@ from lumiere_jax.diffusion.sampler import (
   sampling_timesteps,
 )
 from lumiere_jax.diffusion.schedule import make_schedule
+from lumiere_jax.errors import UserError
 from lumiere_jax.shapes import Array, Float, Key, PyTree, UInt8
 
 # (parameters, x, t, text, mask[, noise level]) -> raw output of the network
@@ -81,6 +83,7 @@ class Generator:
     sampler: SamplerConfig,
     windows: WindowsConfig | None = None,
     condition: ConditionConfig | None = None,
+    mesh: Mesh | None = None,
   ):
     """Compiles nothing yet.
 
@@ -92,26 +95,30 @@ class Generator:
       windows: the parts of a clip that the network sees at a time; None is
         all of it.
       condition: how a low-resolution clip is brought to the network.
+      mesh: the devices that share the samples and their frames; None is one.
     """
     self.shape = shape
+    self._mesh = mesh
     schedule = make_schedule(diffusion.schedule)
     timesteps = sampling_timesteps(schedule, sampler)
     self.num_steps = len(timesteps)
     interval = guidance_timesteps(sampler, schedule)
     self._timesteps = timesteps
 
-    @jax.jit
+    where = _carry_shardings(mesh, shape)
+
+    @partial(jax.jit, out_shardings=where)
     def begin(keys: Key) -> Carry:
       return Carry.start(initial_noise(keys, shape), sampler)
 
-    @jax.jit
+    @partial(jax.jit, out_shardings=where)
     def begin_at(keys: Key, clip: Array, t: Array) -> Carry:
       clip = media.to_float(clip)
       t = jnp.full(clip.shape[:1], t, jnp.float32)
       noise = initial_noise(keys, shape)
       return Carry.start(schedule.add_noise(clip, noise, t), sampler)
 
-    @partial(jax.jit, donate_argnames="carry")
+    @partial(jax.jit, donate_argnames="carry", out_shardings=where)
     def advance(params, carry, text, negative, given, low, keys, steps):
       along, level = [], ()  # What the network sees beside noise, and is told.
       if given is not None:
@@ -180,23 +187,27 @@ class Generator:
     Returns:
       Pixels, about [-1, 1], float32.
     """
-    text, negative = _on_device(text), _on_device(negative)
+    clip = None if start is None else start.clip
+    text, negative, keys, given, clip, low = self._placed(
+      text, negative, keys, given, clip, low
+    )
     first = 0 if start is None else self.first_step(start.strength)
     if first == self.num_steps:
       return media.to_float(jnp.asarray(start.clip))
     carry = self._begin(keys)
     if first:
-      carry = self._begin_at(keys, start.clip, self._timesteps[first])
+      carry = self._begin_at(keys, clip, self._timesteps[first])
     advance = partial(self._advance, params)
     if on_step is None:
       steps = (first, self.num_steps)
-      return advance(carry, text, negative, given, low, keys, steps).x
+      carry = advance(carry, text, negative, given, low, keys, steps)
+      return self._finished(carry)
     for i in range(first, self.num_steps):
       carry = jax.block_until_ready(
         advance(carry, text, negative, given, low, keys, (i, i + 1))
       )
       on_step()
-    return carry.x
+    return self._finished(carry)
 
   def first_step(self, strength: float) -> int:
     """The step that SDEdit begins with; strength 1 makes all of them."""
@@ -212,11 +223,38 @@ class Generator:
   ) -> None:
     """Compiles for a batch like `text` by running no step at all."""
     keys = sample_keys(0, range(len(text.mask)))
-    text, negative = _on_device(text), _on_device(negative)
+    text, negative, keys, given, low = self._placed(
+      text, negative, keys, given, low
+    )
     carry = self._begin(keys)
     advance = partial(self._advance, params)
     carry = advance(carry, text, negative, given, low, keys, (0, 0))
     jax.block_until_ready(carry)
+
+  def _placed(
+    self, text: Text, negative: Text, keys: Key, *others: Any
+  ) -> tuple[Any, ...]:
+    """The inputs of a batch where they belong.
+
+    Raises:
+      UserError: the devices cannot share a batch of this size.
+    """
+    inputs = (_on_device(text), _on_device(negative), keys, *others)
+    if self._mesh is None:
+      return inputs
+    shares = sharding.batch_shares(self._mesh)
+    if len(keys) % shares:
+      raise UserError(
+        f"a batch of {len(keys)} cannot be split over mesh.data x mesh.fsdp = "
+        f"{shares} devices: it must be a multiple of that"
+      )
+    return sharding.place_examples(inputs, self._mesh)
+
+  def _finished(self, carry: Carry) -> Float[Array, "b *t h w c"]:
+    """The samples; of several devices, whole on each."""
+    if self._mesh is None:
+      return carry.x
+    return jax.device_put(carry.x, sharding.replicated(self._mesh))
 
   def lower(
     self,
@@ -237,6 +275,14 @@ class Generator:
     return self._advance.lower(
       params, carry, text, negative, given, low, keys, (step, step)
     )
+
+
+def _carry_shardings(mesh: Mesh | None, shape: tuple[int, ...]) -> Any:
+  """Where a carry of samples of a shape lies; None leaves it to JAX."""
+  if mesh is None:
+    return None
+  clips = sharding.batch_sharding(mesh, 1 + len(shape))
+  return Carry(clips, clips, sharding.replicated(mesh))
 
 
 def _enlarged(

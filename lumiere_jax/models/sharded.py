@@ -30,8 +30,8 @@ def make_apply(cfg: UNetConfig, mesh: Mesh | None = None) -> Any:
   """Returns (params, x, t, text, mask, noise level, dropout keys) -> output.
 
   As `STUNet.apply`, the last three arguments may be None or left out. On a
-  mesh x lies as `sharding.clip_sharding` says (images: `batch_sharding`), all
-  else of an example as `batch_sharding`, params as `sharding.RULES` say.
+  mesh all of an example lies as `sharding.batch_sharding` says, params as
+  `sharding.RULES` say.
 
   Args:
     cfg: of the network.

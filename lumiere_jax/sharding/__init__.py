@@ -7,10 +7,11 @@ first match wins, so other parallelism is other rules, not other code.
 
 from lumiere_jax.sharding.batch import (
   batch_sharding,
+  batch_shares,
   check_batch_size,
-  clip_sharding,
   local_rows,
   place_batch,
+  place_examples,
 )
 from lumiere_jax.sharding.mesh import (
   BATCH,
@@ -25,6 +26,7 @@ from lumiere_jax.sharding.rules import (
   RULES,
   Rules,
   gathered,
+  on_host,
   place_tree,
   shard_tree,
   specs,
@@ -37,13 +39,15 @@ __all__ = [
   "RULES",
   "Rules",
   "batch_sharding",
+  "batch_shares",
   "check_batch_size",
-  "clip_sharding",
   "gathered",
   "local_rows",
   "make_mesh",
   "mesh_of",
+  "on_host",
   "place_batch",
+  "place_examples",
   "place_tree",
   "replicated",
   "resolved",

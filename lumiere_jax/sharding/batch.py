@@ -8,17 +8,22 @@ import numpy as np
 from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec
 
 from lumiere_jax.errors import UserError
-from lumiere_jax.sharding.mesh import BATCH, FRAMES
+from lumiere_jax.shapes import AnyArray, PyTree
+from lumiere_jax.sharding.mesh import BATCH, FRAMES, replicated
 
 
-def batch_sharding(mesh: Mesh | AbstractMesh, axis: int = 0) -> NamedSharding:
-  """Returns the sharding that splits `axis` (the batch) over the devices."""
-  return NamedSharding(mesh, PartitionSpec(*(None,) * axis, BATCH))
+def batch_sharding(
+  mesh: Mesh | AbstractMesh, ndim: int = 1, axis: int = 0
+) -> NamedSharding:
+  """Returns where an array lies that has a row for each example of a batch.
 
-
-def clip_sharding(mesh: Mesh | AbstractMesh, axis: int = 0) -> NamedSharding:
-  """The same for clips, whose frames, behind `axis`, are split as well."""
-  return NamedSharding(mesh, PartitionSpec(*(None,) * axis, BATCH, FRAMES))
+  Args:
+    mesh: the devices.
+    ndim: dimensions of the array; the second of five is time, and split too.
+    axis: dimensions before the batch's.
+  """
+  frames = (FRAMES,) if ndim == 5 else ()
+  return NamedSharding(mesh, PartitionSpec(*(None,) * axis, BATCH, *frames))
 
 
 def batch_shares(mesh: Mesh | AbstractMesh) -> int:
@@ -57,33 +62,39 @@ def local_rows(mesh: Mesh, batch_size: int) -> np.ndarray:
 
 
 def place_batch(
-  batch: Mapping[str, np.ndarray],
-  shardings: Mapping[str, NamedSharding] | NamedSharding,
-  batch_size: int,
+  batch: Mapping[str, np.ndarray], mesh: Mesh, batch_size: int
 ) -> dict[str, jax.Array]:
   """Puts this process's examples of a batch on its devices.
 
   Args:
     batch: arrays (rows, ...), of the `local_rows`.
-    shardings: where they shall lie: all, or each by its name.
+    mesh: the devices.
     batch_size: examples of the whole batch.
   """
-  if isinstance(shardings, NamedSharding):
-    shardings = dict.fromkeys(batch, shardings)
+  place_of = {int(r): i for i, r in enumerate(local_rows(mesh, batch_size))}
 
-  def place(value: np.ndarray, sharding: NamedSharding) -> jax.Array:
-    rows = local_rows(sharding.mesh, batch_size)
-    place_of = {int(row): i for i, row in enumerate(rows)}
-
+  def place(value: np.ndarray) -> jax.Array:
     def part(index: tuple[slice, ...]) -> np.ndarray:
-      first = place_of[index[0].start or 0]
-      count = len(range(*index[0].indices(batch_size)))
-      return value[(slice(first, first + count), *index[1:])]
+      first, end, _ = index[0].indices(batch_size)
+      start = place_of[first]
+      return value[(slice(start, start + end - first), *index[1:])]
 
-    shape = (batch_size, *value.shape[1:])
-    return jax.make_array_from_callback(shape, sharding, part)
+    return jax.make_array_from_callback(
+      (batch_size, *value.shape[1:]), batch_sharding(mesh, value.ndim), part
+    )
 
-  return {
-    name: place(np.asarray(value), shardings[name])
-    for name, value in batch.items()
-  }
+  return {name: place(np.asarray(value)) for name, value in batch.items()}
+
+
+def place_examples(tree: PyTree, mesh: Mesh) -> PyTree:
+  """Places arrays that every process has, those with a row an example split.
+
+  What has another number of rows, as one for all, is replicated.
+  """
+
+  def place(x: AnyArray) -> jax.Array:
+    split = x.shape[0] % batch_shares(mesh) == 0
+    sharding = batch_sharding(mesh, x.ndim) if split else replicated(mesh)
+    return jax.device_put(x, sharding)
+
+  return jax.tree.map(place, tree)

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec
 
 from lumiere_jax.errors import UserError
-from lumiere_jax.shapes import Array, PyTree
-from lumiere_jax.sharding.mesh import FSDP
+from lumiere_jax.shapes import AnyArray, Array, PyTree
+from lumiere_jax.sharding.mesh import FSDP, replicated
 
 # (regex searched in the path "a/b/c", mesh axes of the last dimensions).
 Rules = Sequence[tuple[str, tuple[str | None, ...]]]
@@ -101,8 +102,32 @@ def possible_fsdp(tree: PyTree, rules: Rules = RULES) -> list[int]:
 
 
 def place_tree(tree: PyTree, shardings: PyTree) -> PyTree:
-  """Copies a tree to its shardings; donating the copy leaves the tree whole."""
-  return jax.device_put(tree, shardings, may_alias=False)
+  """Copies a tree to its shardings; donating the copy leaves the tree whole.
+
+  Of what a process has whole, as NumPy arrays are, each of its devices gets its
+  own part, and nothing is sent to other processes.
+  """
+
+  def place(x: AnyArray, sharding: NamedSharding) -> jax.Array:
+    if isinstance(x, jax.Array) and x.sharding == sharding:
+      return jnp.copy(x)
+    host = np.asarray(x)
+    return jax.make_array_from_callback(
+      x.shape, sharding, lambda index: np.array(host[index])
+    )
+
+  return jax.tree.map(place, tree, shardings)
+
+
+def on_host(tree: PyTree) -> PyTree:
+  """NumPy copies of arrays, whole on every process, wherever they lie."""
+
+  def fetch(x: AnyArray) -> np.ndarray:
+    if isinstance(x, jax.Array) and not x.is_fully_addressable:
+      x = jax.device_put(x, replicated(x.sharding.mesh))
+    return np.asarray(x)
+
+  return jax.tree.map(fetch, tree)
 
 
 def varying(tree: PyTree, specs: PyTree, axes: Sequence[str]) -> PyTree:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Metrics of a run: JSONL, TensorBoard and a progress bar."""
 
+import collections
 import json
 import os
 import time
@@ -12,6 +13,7 @@ import numpy as np
 from tqdm import tqdm
 
 from lumiere_jax.config import TrainConfig
+from lumiere_jax.training.phases import Phases
 
 AVERAGED = ("loss", "grad_norm", "update_norm", "param_norm")
 
@@ -25,12 +27,25 @@ class Logger:
   Args:
     workdir: gets metrics.jsonl and tensorboard/.
     cfg: the recipe.
+    phases: where the time goes; told in each line.
+    writes: whether this process writes; of several, one does.
   """
 
-  def __init__(self, workdir: str | os.PathLike, cfg: TrainConfig):
+  def __init__(
+    self,
+    workdir: str | os.PathLike,
+    cfg: TrainConfig,
+    phases: Phases | None = None,
+    *,
+    writes: bool = True,
+  ):
     self._workdir = Path(workdir)
     self._cfg = cfg
+    self._phases = phases or Phases()
+    self._writes = writes
     self._window = _empty_window()
+    self._last: collections.deque[dict[str, Any]] = collections.deque(maxlen=50)
+    self._since_save = [0.0, 0]  # Sum of losses, and how many.
     self._file = self._board = self._bar = None
     self._mark = 0.0
 
@@ -45,6 +60,15 @@ class Logger:
 
     Lines after that step, of a run that died between checkpoints, are removed.
     """
+    self._bar = tqdm(
+      total=self._cfg.steps,
+      initial=step,
+      unit="step",
+      disable=None if self._writes else True,
+    )
+    self.restart_clock()
+    if not self._writes:
+      return
     # Slow to import, and of use only here.
     from tensorboardX import SummaryWriter
 
@@ -55,10 +79,6 @@ class Logger:
     self._board = SummaryWriter(
       str(self._workdir / "tensorboard"), purge_step=step + 1
     )
-    self._bar = tqdm(
-      total=self._cfg.steps, initial=step, unit="step", disable=None
-    )
-    self.restart_clock()
 
   def restart_clock(self) -> None:
     """Leaves the time since the last step (saving, sampling) out of account."""
@@ -77,19 +97,47 @@ class Logger:
     window["steps"] += 1
     window["seconds"] += now - self._mark
     window["wait"] += wait
-    for name in AVERAGED:
-      window[name] += float(metrics[name])
-    for name in ("loss_sum", "loss_count"):
-      window[name] = _add(window[name], metrics[name])
+    self._last.append(
+      {"step": step, **{n: float(metrics[n]) for n in (*AVERAGED, "lr")}}
+    )
+    if metrics["taken"]:
+      window["taken"] += 1
+      for name in AVERAGED:
+        window[name] += float(metrics[name])
+      for name in ("loss_sum", "loss_count"):
+        window[name] = _add(window[name], metrics[name])
+      self._since_save[0] += float(metrics["loss"])
+      self._since_save[1] += 1
+    else:
+      self.say(
+        f"step {step} skipped: loss {float(metrics['loss']):.4g}, gradient "
+        f"norm {float(metrics['grad_norm']):.4g}"
+      )
     self._mark = now
     self._bar.update()
     if step % self._cfg.log_every == 0:
-      self._write(step, _line(step, window, float(metrics["lr"]), self._cfg))
+      line = _line(step, window, metrics, self._cfg)
+      self._write(step, {**line, "seconds": self._phases.seconds})
       self._window = _empty_window()
+
+  def loss_since_save(self) -> float | None:
+    """Mean loss since the call before; None if no step was taken."""
+    total, count = self._since_save
+    self._since_save = [0.0, 0]
+    return total / count if count else None
 
   def say(self, text: str) -> None:
     """Prints one line without breaking the progress bar."""
-    tqdm.write(text)
+    if self._writes:
+      tqdm.write(text)
+
+  def report(self, reason: str) -> Path:
+    """Writes why a run ended, and its last steps, to incident.json."""
+    path = self._workdir / "incident.json"
+    if self._writes:
+      text = json.dumps({"reason": reason, "last_steps": list(self._last)})
+      path.write_text(text + "\n")
+    return path
 
   def close(self) -> None:
     """Closes the files."""
@@ -99,6 +147,8 @@ class Logger:
       self._bar.close()
 
   def _write(self, step: int, line: dict[str, Any]) -> None:
+    if not self._writes:
+      return
     self._file.write(json.dumps(line) + "\n")
     self._file.flush()
     for name, value in line.items():
@@ -106,12 +156,15 @@ class Logger:
         for i, v in enumerate(value):
           if v is not None:
             self._board.add_scalar(f"loss_by_t/{i}", v, step)
-      elif name not in ("step", "wall_time"):
+      elif name == "seconds":
+        self._board.add_scalars(name, value, step)
+      elif name not in ("step", "wall_time") and value is not None:
         self._board.add_scalar(name, value, step)
+    loss = "none" if line["loss"] is None else f"{line['loss']:.4f}"
     if self._bar.disable:
-      self.say(f"step {step}/{self._cfg.steps} loss {line['loss']:.4f}")
+      self.say(f"step {step}/{self._cfg.steps} loss {loss}")
     else:
-      self._bar.set_postfix(loss=f"{line['loss']:.4f}")
+      self._bar.set_postfix(loss=loss)
 
 
 def truncate_after(path: Path, step: int) -> None:
@@ -132,7 +185,7 @@ def truncate_after(path: Path, step: int) -> None:
 
 
 def _empty_window() -> dict[str, Any]:
-  sums = dict.fromkeys(("steps", "seconds", "wait", *AVERAGED), 0)
+  sums = dict.fromkeys(("steps", "taken", "seconds", "wait", *AVERAGED), 0)
   return {**sums, "loss_sum": [], "loss_count": []}
 
 
@@ -142,19 +195,26 @@ def _add(total: list[float], value: Any) -> list[float]:
 
 
 def _line(
-  step: int, window: Mapping[str, Any], lr: float, cfg: TrainConfig
+  step: int,
+  window: Mapping[str, Any],
+  metrics: Mapping[str, Any],
+  cfg: TrainConfig,
 ) -> dict[str, Any]:
   unit = "stills" if cfg.stage == "image" else "clips"
   seconds = window["seconds"]
   return {
     "step": step,
     "wall_time": time.time(),
-    **{name: window[name] / window["steps"] for name in AVERAGED},
+    **{
+      name: window[name] / window["taken"] if window["taken"] else None
+      for name in AVERAGED
+    },
     "loss_by_t": [
       s / n if n else None
       for s, n in zip(window["loss_sum"], window["loss_count"], strict=True)
     ],
-    "lr": lr,
+    "lr": float(metrics["lr"]),
+    "skipped": int(metrics["skipped"]),
     f"{unit}_per_second": window["steps"] * cfg.batch_size / seconds,
     "data_wait_share": window["wait"] / seconds,
   }

@@ -2,23 +2,24 @@
 """The train loop."""
 
 import contextlib
-import math
 import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
 
 import jax
 
 from lumiere_jax.checkpoint import Checkpointer, Stateful
 from lumiere_jax.config import TrainConfig
-from lumiere_jax.errors import UserError
+from lumiere_jax.errors import DIVERGED, UserError
+from lumiere_jax.training.guard import Vote
 from lumiere_jax.training.log import Logger
+from lumiere_jax.training.phases import Phases
 from lumiere_jax.training.state import TrainState
 from lumiere_jax.training.step import Batch, Metrics
 
 Hook = Callable[[TrainState, int], None]
-StepFn = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
+StepFn = Callable[[TrainState, Batch, Vote], tuple[TrainState, Metrics]]
 
 
 class Batches(Stateful, Protocol):
@@ -26,104 +27,227 @@ class Batches(Stateful, Protocol):
 
   def __next__(self) -> Batch: ...
 
+  def reorder(self) -> None:
+    """Goes on with other examples than it would have."""
+    ...
 
-class NonFiniteError(UserError, RuntimeError):
-  """Loss or gradient became infinite or NaN."""
+
+class DivergedError(UserError, RuntimeError):
+  """Losses or gradients went on being unusable."""
+
+  status = DIVERGED
 
 
-def train(
-  state: TrainState,
-  step_fn: StepFn,
-  batches: Batches,
-  checkpointer: Checkpointer,
-  logger: Logger,
-  cfg: TrainConfig,
-  hooks: Sequence[Hook] = (),
-) -> TrainState:
+class Parts(NamedTuple):
+  """What a run is made of, beside its state.
+
+  Attributes:
+    step: the train step.
+    batches: a batch for each step.
+    checkpointer: saves every `cfg.checkpoint_every` steps and at the end.
+    logger: takes the metrics.
+    phases: where the time goes.
+    hooks: called as hook(state, step) every `cfg.sample_every` steps.
+  """
+
+  step: StepFn
+  batches: Batches
+  checkpointer: Checkpointer
+  logger: Logger
+  phases: Phases
+  hooks: Sequence[Hook] = ()
+
+  @property
+  def hosts(self) -> dict[str, Stateful]:
+    """What is saved beside the state."""
+    return {"data": self.batches, "log": self.logger, "time": self.phases}
+
+
+def train(state: TrainState, parts: Parts, cfg: TrainConfig) -> TrainState:
   """Trains until `cfg.steps`, or until SIGTERM or SIGINT; returns the state.
 
-  A state of fewer steps than `cfg.steps` means that a signal came.
+  A state of fewer steps than `cfg.steps` means that a signal came, to this
+  process or another: all end at the same step.
 
   The order of one turn is evaluate, save, fetch, dispatch, read the metrics of
   the step before. Saving comes before fetching, so that the saved position in
   the data is that of the saved weights. Fetching comes while the device still
   works on the step before, and reading metrics after it has its next step: the
-  device never waits for the host, unless data are slow. A signal ends the turn,
-  saves, and returns early.
+  device never waits for the host, unless data are slow. A signal is told to the
+  others in the next step, whose metrics say so to all; then all save.
 
   Args:
-    state: donated; new, or from `checkpointer.restore`.
-    step_fn: the train step.
-    batches: a batch for each step; grain's iterators are such.
-    checkpointer: saves every `cfg.checkpoint_every` steps and at the end.
-    logger: takes the metrics.
+    state: donated; new, or from a checkpoint.
+    parts: of the run.
     cfg: the recipe.
-    hooks: called as hook(state, step) every `cfg.sample_every` steps.
 
   Raises:
-    NonFiniteError: loss or gradient norm is not finite; the message has the
-      step, and no state it spoilt is saved.
-    UserError: the data end before the run does.
+    DivergedError: `cfg.max_skipped` steps in a row were skipped, again after
+      one return to the checkpoint before them; no state they spoilt is saved.
+    UserError: there are no more data, here or in another process, or a
+      checkpoint cannot be written.
   """
-  step = start = int(state.step)
-  hosts = {"data": batches, "log": logger}
-  pending = None
-  logger.start(step)
+  run = _Run(state, parts, cfg)
   with contextlib.ExitStack() as stack:
-    stack.callback(logger.close)
-    stack.callback(checkpointer.wait)
-    stop = stack.enter_context(_stop_signals())
-    while True:
-      done = step >= cfg.steps or bool(stop)
-      save = done or step % cfg.checkpoint_every == 0
-      call = cfg.sample_every > 0 and step % cfg.sample_every == 0
-      if step > start and (save or call):
-        _read(logger, pending)
-        pending = None
-        if call:
-          for hook in hooks:
-            hook(state, step)
-        if save:
-          checkpointer.save(step, state, hosts)
-        logger.restart_clock()
-      if done:
-        break
-      began = time.perf_counter()
-      batch = _fetch(batches, step)
-      wait = time.perf_counter() - began
-      state, metrics = step_fn(state, batch)
-      step += 1
-      last, pending = pending, (step, metrics, wait)
-      _read(logger, last)
-    checkpointer.wait()
-    if step < cfg.steps:
-      logger.say(
-        f"stopped by {stop[0]} after step {step} of {cfg.steps}; the same "
+    stack.enter_context(parts.phases.watch())
+    parts.logger.start(run.step)
+    stack.callback(parts.logger.close)
+    run.signals = stack.enter_context(_stop_signals())
+    with _finishing(parts.checkpointer):
+      run.until_done()
+    if run.step < cfg.steps:
+      by = run.signals[0] if run.signals else "another process"
+      parts.logger.say(
+        f"stopped by {by} after step {run.step} of {cfg.steps}; the same "
         "command goes on from there"
       )
-  return state
+  return run.state
 
 
-def _read(logger: Logger, pending: tuple[int, Any, float] | None) -> None:
-  """Waits for a step's metrics, checks them and hands them to the logger."""
-  if pending is None:
-    return
-  step, metrics, wait = pending
-  metrics = jax.device_get(metrics)
-  for name in ("loss", "grad_norm"):
-    if not math.isfinite(metrics[name]):
-      raise NonFiniteError(
-        f"{name}={metrics[name]} at step {step}: training stopped. The newest "
-        "checkpoint is from before; a lower train.learning_rate may help"
+class _Pending(NamedTuple):
+  """A step whose metrics are not read yet."""
+
+  step: int
+  metrics: Metrics
+  wait: float
+
+
+class _Run:
+  """The state of the loop."""
+
+  def __init__(self, state: TrainState, parts: Parts, cfg: TrainConfig):
+    self.state, self._parts, self._cfg = state, parts, cfg
+    self.step = self._start = int(state.step)
+    self.signals: list[str] = []
+    self._stop = False
+    self._pending: _Pending | None = None
+    self._batch: Batch | None = None
+    self._failure: Exception | None = None
+
+  def until_done(self) -> None:
+    """Turns until the end."""
+    cfg, phases = self._cfg, self._parts.phases
+    while True:
+      call = cfg.sample_every > 0 and self.step % cfg.sample_every == 0
+      due = self.step % cfg.checkpoint_every == 0
+      if self._stop or call or due or self.step >= cfg.steps:
+        self._read_all()
+        done = self._stop or self.step >= cfg.steps
+        if self.step > self._start:
+          self._evaluate_and_save(call, due or done)
+        if done:
+          return
+      first = self._batch is None
+      wait, vote = self._fetch()
+      with phases.phase("compile" if first else "step"):
+        self._dispatch(wait, vote, block=first)
+
+  def _fetch(self) -> tuple[float, Vote]:
+    """Gets the next batch: seconds that it took, and what to tell others."""
+    began = time.perf_counter()
+    vote = Vote.STOP if self.signals else Vote.GO
+    try:
+      with self._parts.phases.phase("data"):
+        self._batch = next(self._parts.batches)
+    except Exception as error:
+      if isinstance(error, StopIteration):
+        error = UserError(f"the data ended after step {self.step}")
+      if self._batch is None:
+        raise error from None
+      # The others must not wait for this process: it takes part in the step
+      # with the batch before, and the step does not count.
+      self._failure, vote = error, Vote.FAILED
+    return time.perf_counter() - began, vote
+
+  def _dispatch(self, wait: float, vote: Vote, *, block: bool) -> None:
+    self.state, metrics = self._parts.step(self.state, self._batch, vote)
+    self.step += 1
+    if block:  # So that compiling is not counted as training.
+      jax.block_until_ready(metrics)
+    last, self._pending = self._pending, _Pending(self.step, metrics, wait)
+    self._read(last)
+
+  def _read_all(self) -> None:
+    with self._parts.phases.phase("step"):
+      last, self._pending = self._pending, None
+      self._read(last)
+
+  def _read(self, pending: _Pending | None) -> None:
+    """Waits for a step's metrics, hands them on and does what they ask for."""
+    if pending is None:
+      return
+    metrics = jax.device_get(pending.metrics)
+    self._parts.phases.beat(pending.step)
+    vote = metrics.get("vote", Vote.GO)
+    if vote == Vote.FAILED:
+      raise self._failure or UserError(
+        f"another process has no batch for step {pending.step}; it says why"
       )
-  logger.add(step, metrics, wait)
+    self._parts.logger.add(pending.step, metrics, pending.wait)
+    self._stop |= bool(vote == Vote.STOP)
+    if metrics["in_a_row"] >= self._cfg.max_skipped:
+      self._roll_back(pending.step, metrics)
+
+  def _roll_back(self, step: int, metrics: Mapping[str, Any]) -> None:
+    """Goes back to before the skipped steps, once, and on with other data."""
+    first = step - int(metrics["in_a_row"])
+    reason = (
+      f"{int(metrics['in_a_row'])} steps in a row were skipped up to step "
+      f"{step}: loss {float(metrics['loss']):.4g}, gradient norm "
+      f"{float(metrics['grad_norm']):.4g}"
+    )
+    again, parts = int(metrics["rollbacks"]), self._parts
+    state = None
+    if not again:
+      like, self.state = jax.tree.map(_struct, self.state), None
+      parts.checkpointer.wait()
+      state = parts.checkpointer.restore(like, parts.hosts, latest=first)
+    if state is None:
+      why = "again after a return" if again else "with no checkpoint before"
+      path = parts.logger.report(f"{reason}, {why}")
+      raise DivergedError(
+        f"{reason}, {why}: training stopped, {path} has the last steps; a "
+        "lower train.learning_rate may help"
+      )
+    guard = state.guard
+    self.state = state.replace(
+      guard=guard.replace(
+        rollbacks=guard.rollbacks + 1, in_a_row=guard.in_a_row * 0
+      )
+    )
+    self.step, self._pending = int(state.step), None
+    parts.batches.reorder()
+    parts.logger.close()
+    parts.logger.start(self.step)
+    parts.logger.say(f"{reason}; going on from step {self.step} with others")
+
+  def _evaluate_and_save(self, call: bool, save: bool) -> None:
+    parts = self._parts
+    if call:
+      with parts.phases.phase("eval"):
+        for hook in parts.hooks:
+          hook(self.state, self.step)
+    if save:
+      with parts.phases.phase("checkpoint"):
+        loss = parts.logger.loss_since_save()
+        parts.checkpointer.save(self.step, self.state, parts.hosts, loss)
+    parts.logger.restart_clock()
 
 
-def _fetch(batches: Batches, step: int) -> Batch:
+def _struct(x: jax.Array) -> jax.ShapeDtypeStruct:
+  return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding)
+
+
+@contextlib.contextmanager
+def _finishing(checkpointer: Checkpointer) -> Iterator[None]:
+  """Has what was saved on disk at the end, whatever the end is."""
   try:
-    return next(batches)
-  except StopIteration:
-    raise UserError(f"the data ended after step {step}") from None
+    yield
+  except BaseException:
+    with contextlib.suppress(UserError):  # The first error is the one to tell.
+      checkpointer.wait()
+    raise
+  checkpointer.wait()
 
 
 @contextlib.contextmanager

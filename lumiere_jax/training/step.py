@@ -14,6 +14,13 @@ from jax.sharding import Mesh
 from lumiere_jax import sharding
 from lumiere_jax.config import TrainConfig
 from lumiere_jax.shapes import Array, Float, Key, PyTree
+from lumiere_jax.training.guard import (
+  Vote,
+  after,
+  may_step,
+  only_if,
+  place_vote,
+)
 from lumiere_jax.training.optimizer import ema_decay
 from lumiere_jax.training.state import TrainState, as_float32, full_params
 
@@ -37,17 +44,22 @@ class TrainStep:
 
   Attributes:
     jitted: the compiled function of arrays that lie on the devices.
-    batch_sharding: how it wants them.
+    mesh: the devices.
+    batch_size: examples of a batch; what is given are this process's.
   """
 
   jitted: Any
-  batch_sharding: jax.sharding.NamedSharding
+  mesh: Mesh
+  batch_size: int
 
   def __call__(
-    self, state: TrainState, batch: Mapping[str, np.ndarray]
+    self,
+    state: TrainState,
+    batch: Mapping[str, np.ndarray],
+    vote: Vote = Vote.GO,
   ) -> tuple[TrainState, Metrics]:
-    batch = sharding.place_batch(batch, self.batch_sharding)
-    return self.jitted(state, batch)
+    batch = sharding.place_batch(batch, self.mesh, self.batch_size)
+    return self.jitted(state, batch, place_vote(vote, self.mesh))
 
 
 def make_train_step(
@@ -60,12 +72,16 @@ def make_train_step(
   mesh: Mesh,
   state_shardings: PyTree,
 ) -> TrainStep:
-  """Compiles the step lazily; the batch is split over the mesh's data axis.
+  """Compiles the step lazily; the batch is split over the mesh.
 
   Randomness is a function of (cfg.seed, step, index in the batch) alone, so a
-  resumed run repeats the original. Metrics: loss (mean over the whole batch),
-  loss_sum and loss_count of NUM_BUCKETS equal ranges of timesteps, grad_norm
-  (before clipping), update_norm, param_norm and lr.
+  resumed run repeats the original. A step with a loss or gradient that is not
+  finite, or with a spike of its norm, is skipped: only the counts go on.
+
+  Metrics: loss (mean over the whole batch), loss_sum and loss_count of
+  NUM_BUCKETS equal ranges of timesteps, grad_norm (before clipping),
+  update_norm, param_norm and lr; vote (the largest of all processes), taken,
+  and skipped, in_a_row and rollbacks of the guard.
 
   Args:
     loss_fn: the loss of each example.
@@ -80,10 +96,12 @@ def make_train_step(
     UserError: a batch size the devices and micro-batches do not divide.
   """
   sharding.check_batch_size(cfg.batch_size, cfg.accumulate, mesh)
-  by_batch = sharding.batch_sharding(mesh)
 
-  def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
-    key = jax.random.fold_in(jax.random.key(cfg.seed), state.step)
+  def step(
+    state: TrainState, batch: Batch, votes: Array
+  ) -> tuple[TrainState, Metrics]:
+    key = jax.random.key(cfg.seed + state.guard.rollbacks)
+    key = jax.random.fold_in(key, state.step)
     keys = _example_keys(key, cfg.batch_size)
     (losses, t), grads = _gradients(
       loss_fn, state, batch, keys, cfg.accumulate, mesh
@@ -92,16 +110,25 @@ def make_train_step(
     updates, opt_state = tx.update(grads, state.opt_state, params)
     new = optax.apply_updates(params, updates)
     sums, counts = bucket_losses(losses, t, num_timesteps)
+    loss, grad_norm, vote = losses.mean(), optax.tree.norm(grads), votes.max()
+    taken = may_step(state.guard, state.step, loss, grad_norm, cfg)
+    taken &= vote < Vote.FAILED
+    guard = after(state.guard, state.step, taken, grad_norm)
     metrics = {
-      "loss": losses.mean(),
+      "loss": loss,
       "loss_sum": sums,
       "loss_count": counts,
-      "grad_norm": optax.tree.norm(grads),
+      "grad_norm": grad_norm,
       "update_norm": optax.tree.norm(updates),
       "param_norm": optax.tree.norm(new),
       "lr": jnp.asarray(schedule(state.step), jnp.float32),
+      "vote": vote,
+      "taken": taken,
+      "skipped": guard.skipped,
+      "in_a_row": guard.in_a_row,
+      "rollbacks": guard.rollbacks,
     }
-    state = TrainState(
+    after_step = TrainState(
       step=state.step + 1,
       params=jax.tree.map(
         lambda n, old: n.astype(old.dtype), new, state.params
@@ -111,16 +138,20 @@ def make_train_step(
         new, state.ema, 1.0 - ema_decay(state.step, cfg.ema_decay)
       ),
       opt_state=opt_state,
+      guard=guard,
     )
-    return state, metrics
+    for part in ("params", "ema", "opt_state"):
+      kept = only_if(taken, getattr(after_step, part), getattr(state, part))
+      after_step = after_step.replace(**{part: kept})
+    return after_step, metrics
 
   jitted = jax.jit(
     step,
-    in_shardings=(state_shardings, by_batch),
+    in_shardings=(state_shardings, None, None),
     out_shardings=(state_shardings, sharding.replicated(mesh)),
     donate_argnums=0,
   )
-  return TrainStep(jitted, by_batch)
+  return TrainStep(jitted, mesh, cfg.batch_size)
 
 
 def bucket_losses(
@@ -188,7 +219,6 @@ def _split(x: Array, accumulate: int, mesh: Mesh) -> Array:
 
   Strided, because contiguous blocks would lie on some of the devices only.
   """
+  where = sharding.batch_sharding(mesh, x.ndim, axis=1)
   x = x.reshape(-1, accumulate, *x.shape[1:]).swapaxes(0, 1)
-  return jax.lax.with_sharding_constraint(
-    x, sharding.batch_sharding(mesh, axis=1)
-  )
+  return jax.lax.with_sharding_constraint(x, where)

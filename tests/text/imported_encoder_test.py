@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from safetensors.numpy import load_file, save_file
 
-from lumiere_jax import build, cli, embed_text, import_weights, sample, trees
+from lumiere_jax import cli, embed_text, encoders, import_weights, sample, trees
 from lumiere_jax.config import from_dict, to_dict
 from lumiere_jax.errors import UserError
 from lumiere_jax.text.encoder import abstract_params, encoder_module
@@ -97,13 +97,13 @@ def expected(source, encoder):
   state = load_file(source / "model.safetensors")
   params = import_weights.plan(state, rules, abstract_params(module))
   params = trees.unflatten({p: jnp.asarray(v) for p, v in params.items()})
-  tokenizer = build.text_encoder(config(encoder))._tokenizer
+  tokenizer = encoders.text_encoder(config(encoder))._tokenizer
   ids, mask = map(jnp.asarray, tokenizer(PROMPTS))
   return np.asarray(module.apply({"params": params}, ids, mask)), mask
 
 
 def test_imported_t5_encodes_as_the_network_does(source, encoder):
-  features, mask = build.text_encoder(config(encoder)).encode(PROMPTS)
+  features, mask = encoders.text_encoder(config(encoder)).encode(PROMPTS)
   wanted, wanted_mask = expected(source, encoder)
   np.testing.assert_array_equal(mask, wanted_mask)
   np.testing.assert_allclose(features, wanted, rtol=2e-3, atol=2e-3)
@@ -111,7 +111,7 @@ def test_imported_t5_encodes_as_the_network_does(source, encoder):
 
 
 def test_bfloat16_encoder_keeps_its_parameters_in_bfloat16(source, encoder):
-  half = build.text_encoder(config(encoder, dtype="bfloat16"))
+  half = encoders.text_encoder(config(encoder, dtype="bfloat16"))
   assert {x.dtype for x in jax.tree.leaves(half._params)} == {
     np.dtype(jnp.bfloat16)
   }
@@ -124,7 +124,7 @@ def test_imported_bert_encodes(tmp_path, tokenizer_file):
   write(tmp_path / "b", "bert", BERT, bert.bert_config, bert.RULES)
   shutil.copy(tokenizer_file, tmp_path / "b" / "tokenizer.json")
   ours = run("bert", tmp_path / "b", tmp_path / "ours")
-  encoder = build.text_encoder(config(ours, encoder="bert"))
+  encoder = encoders.text_encoder(config(ours, encoder="bert"))
   features, mask = encoder.encode(["a dog", "cat spins"])
   assert features.shape == (2, 9, WIDTH)
   assert mask.sum() == 4 + 5
@@ -171,14 +171,14 @@ def test_encoder_of_another_form_is_refused(
 )
 def test_another_encoder_is_refused(encoder, text, message):
   with pytest.raises(UserError, match=message):
-    build.text_encoder(config(encoder, **text))
+    encoders.text_encoder(config(encoder, **text))
 
 
 def test_encoder_of_another_width_is_refused(encoder):
   values = to_dict(config(encoder))
   values["model"]["encoder_hid_dim"] = 8
   with pytest.raises(UserError, match="encoder_hid_dim=8 must be 48"):
-    build.text_encoder(from_dict(values))
+    encoders.text_encoder(from_dict(values))
 
 
 def test_image_is_sampled_with_imported_weights(tmp_path, encoder, monkeypatch):
@@ -213,8 +213,8 @@ def test_image_is_sampled_with_imported_weights(tmp_path, encoder, monkeypatch):
 
 
 def test_lower_case_is_what_if_reads(encoder):
-  plain = build.text_encoder(config(encoder))
-  lower = build.text_encoder(config(encoder, lower_case=True))
+  plain = encoders.text_encoder(config(encoder))
+  lower = encoders.text_encoder(config(encoder, lower_case=True))
   wanted, _ = plain.encode(["a red fox"])
   np.testing.assert_array_equal(lower.encode([" A Red Fox "])[0], wanted)
   assert np.abs(plain.encode(["A Red Fox"])[0] - wanted).max() > 0.01
@@ -240,7 +240,7 @@ def test_features_beyond_float16_are_refused(source, tmp_path):
   save_file(state, file)
   ours = run("t5", source, tmp_path / "large")
   with pytest.raises(UserError, match="within float16's 65504"):
-    build._saved_encoder(config(ours).text, None).encode(["a cat"])
+    encoders._saved_encoder(config(ours).text, None).encode(["a cat"])
 
 
 def test_store_holds_what_the_encoder_says(tmp_path, encoder):
@@ -250,7 +250,7 @@ def test_store_holds_what_the_encoder_says(tmp_path, encoder):
   out = tmp_path / "store"
   assert embed_text.embed(from_dict(values), PROMPTS[:2], out) == 3
   store = TextStore(out)
-  live = build.text_encoder(config(encoder))
+  live = encoders.text_encoder(config(encoder))
   for wanted, stored in zip(
     live.encode(PROMPTS), store.encode(PROMPTS), strict=True
   ):
@@ -258,12 +258,12 @@ def test_store_holds_what_the_encoder_says(tmp_path, encoder):
     np.testing.assert_allclose(stored, wanted, rtol=2e-3, atol=1e-4)
   for wanted, stored in zip(live.empty, store.empty, strict=True):
     np.testing.assert_allclose(stored, wanted, rtol=2e-3, atol=1e-4)
-  read = build.text_encoder(config("nowhere", store=str(out)))
+  read = encoders.text_encoder(config("nowhere", store=str(out)))
   assert isinstance(read, TextStore)
   with pytest.raises(UserError, match="caption 'a cat' is not in text store"):
     read.encode(["a cat"])
   with pytest.raises(UserError, match="max_tokens=9, the config has 10"):
-    build.text_encoder(config("nowhere", store=str(out), max_tokens=10))
+    encoders.text_encoder(config("nowhere", store=str(out), max_tokens=10))
   with pytest.raises(UserError, match="exists and is not empty"):
     embed_text.embed(from_dict(values), PROMPTS, out)
   with pytest.raises(UserError, match="cannot read text store"):

@@ -19,6 +19,8 @@ def metrics(loss, sums=(0, 0, 0, 0), counts=(0, 0, 0, 0)):
     "update_norm": np.float32(0.5),
     "param_norm": np.float32(7),
     "lr": np.float32(loss / 8),
+    "taken": np.bool_(True),
+    "skipped": np.int32(0),
   }
 
 

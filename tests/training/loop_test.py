@@ -8,15 +8,19 @@ import sys
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from lumiere_jax.checkpoint import Checkpointer
 from lumiere_jax.errors import UserError
+from lumiere_jax.training.guard import after, may_step
 from lumiere_jax.training.log import Logger
-from lumiere_jax.training.loop import NonFiniteError, train
+from lumiere_jax.training.loop import DivergedError, Parts, train
+from lumiere_jax.training.phases import Phases
+from lumiere_jax.training.state import init_state
 
-CLOCK = ("wall_time", "stills_per_second", "data_wait_share")
+CLOCK = ("wall_time", "stills_per_second", "data_wait_share", "seconds")
 
 
 def lines(workdir):
@@ -52,7 +56,7 @@ def test_signal_stops_and_the_same_command_goes_on(
   cfg = dataclasses.replace(toy.CFG, sample_every=1)
   seen = []
   state = toy.run(tmp_path, cfg, (interrupt,), seen)
-  assert int(state.step) == 3  # the step under way is finished
+  assert int(state.step) == 3  # all processes hear of it in the next step
   message = f"stopped by {number.name} after step 3 of 6"
   assert message in capsys.readouterr().out
   assert signal.getsignal(number) is before
@@ -87,7 +91,7 @@ def test_run_killed_between_checkpoints_repeats_its_steps(
 ):
   script = Path(toy.__file__)
   result = subprocess.run(
-    [sys.executable, script, str(tmp_path), "6", "5"],
+    [sys.executable, script, str(tmp_path), "6", "--kill_at=5"],
     cwd=script.parents[2],
     env=os.environ | {"PYTHONPATH": str(script.parents[2])},
     capture_output=True,
@@ -115,13 +119,13 @@ def test_finished_run_is_left_alone(toy, straight, tmp_path):
 class Fakes:
   """A run without arrays: notes in which order the loop calls its parts."""
 
-  def __init__(self, losses, grad_norms=(1.0,) * 6):
-    self.losses, self.grad_norms = losses, grad_norms
+  def __init__(self, steps):
+    self.steps = steps
     self.calls = []
 
   def __next__(self):
     step = sum(call[0] == "fetch" for call in self.calls) + 1
-    if step > len(self.losses):
+    if step > self.steps:
       raise StopIteration
     self.calls.append(("fetch", step))
     return {"step": step}
@@ -132,17 +136,16 @@ class Fakes:
   def set_state(self, state):
     raise AssertionError("not in this test")
 
-  def step_fn(self, state, batch):
+  def step_fn(self, state, batch, vote):
     self.calls.append(("dispatch", batch["step"]))
-    i = batch["step"] - 1
-    metrics = {"loss": self.losses[i], "grad_norm": self.grad_norms[i]}
+    metrics = {"loss": 1.0, "grad_norm": 1.0, "vote": vote, "in_a_row": 0}
     return state.replace(step=state.step + 1), metrics
 
 
 @pytest.fixture
 def fake_train(toy, monkeypatch):
   """(losses, cfg) -> calls, in the order they were made."""
-  tx_state = toy.init_state({}, {}, toy.make_optimizer(toy.CFG)[0])
+  tx_state = init_state({}, {}, toy.make_optimizer(toy.CFG)[0])
 
   def run(fakes, cfg):
     def note(name, step):
@@ -153,18 +156,21 @@ def fake_train(toy, monkeypatch):
       (Checkpointer, "save", lambda self, step, *_: note("save", step)),
       (Checkpointer, "wait", lambda self: None),
       (Logger, "start", lambda self, step: None),
+      (Logger, "close", lambda self: None),
+      (Logger, "loss_since_save", lambda self: None),
       (Logger, "add", lambda self, step, *_: note("read", step)),
     ):
       monkeypatch.setattr(cls, name, fake)
     logger = Logger("unused", cfg)
     hooks = (lambda _, step: note("hook", step),)
-    train(tx_state, fakes.step_fn, fakes, Checkpointer(), logger, cfg, hooks)
+    parts = Parts(fakes.step_fn, fakes, Checkpointer(), logger, Phases(), hooks)
+    train(tx_state, parts, cfg)
 
   return run
 
 
 def test_order_of_a_turn(toy, fake_train):
-  fakes = Fakes([1.0] * 4)
+  fakes = Fakes(4)
   cfg = dataclasses.replace(
     toy.CFG, steps=4, checkpoint_every=3, sample_every=3
   )
@@ -188,20 +194,88 @@ def test_order_of_a_turn(toy, fake_train):
   ]
 
 
-def test_non_finite_loss_stops_with_its_step(toy, fake_train):
-  fakes = Fakes([1.0, 1.0, 1.0, 1.0, float("nan"), 1.0])
-  with pytest.raises(NonFiniteError, match="loss=nan at step 5"):
-    fake_train(fakes, toy.CFG)
-  assert [call for call in fakes.calls if call[0] == "save"] == [("save", 3)]
+def spoilt(toy, *steps, **train):
+  """A run with checkpoints at 2, 4, ..., whose batches of these steps are."""
+  cfg = dataclasses.replace(
+    toy.CFG, checkpoint_every=2, log_every=1, max_skipped=3, **train
+  )
+  return lambda workdir, **more: toy.run(workdir, cfg, spoilt=steps, **more)
 
 
-def test_no_checkpoint_of_parameters_that_a_gradient_spoilt(toy, fake_train):
-  fakes = Fakes([1.0] * 4, (1.0, 1.0, float("inf"), 1.0))
-  with pytest.raises(NonFiniteError, match="grad_norm=inf at step 3"):
-    fake_train(fakes, toy.CFG)
-  assert not any(name == "save" for name, _ in fakes.calls)
+def test_a_step_that_is_not_finite_is_skipped_and_counted(
+  toy, tmp_path, capsys
+):
+  state = jax.device_get(spoilt(toy, 3, 4)(tmp_path))
+  assert (state.step, state.guard.skipped, state.guard.in_a_row) == (6, 2, 0)
+  assert "step 3 skipped: loss nan" in capsys.readouterr().out
+  rows = lines(tmp_path)
+  assert [row["loss"] is None for row in rows] == [
+    False, False, True, True, False, False
+  ]  # fmt: skip
+  assert [row["skipped"] for row in rows] == [0, 0, 1, 2, 2, 2]
+  assert all(np.isfinite(x).all() for x in jax.tree.leaves(state))
+
+
+def test_a_skipped_step_changes_nothing_but_counts(toy, tmp_path):
+  cfg = dataclasses.replace(toy.CFG, steps=3)
+  before = jax.device_get(toy.run(tmp_path, cfg))
+  cfg = dataclasses.replace(toy.CFG, steps=5)
+  after = jax.device_get(toy.run(tmp_path, cfg, spoilt=(4, 5)))
+  assert (after.step, after.guard.skipped) == (5, 2)
+  for part in ("params", "ema"):
+    assert_same_bits(getattr(after, part), getattr(before, part))
+  moments = [s.opt_state[1][0] for s in (before, after)]
+  assert_same_bits(moments[0].mu, moments[1].mu)
+  assert_same_bits(moments[0].nu, moments[1].nu)
+
+
+def test_too_many_in_a_row_lead_back_once_and_on_with_other_data(
+  toy, tmp_path, capsys
+):
+  seen = []
+  state = jax.device_get(spoilt(toy, 3, 4, 5, 6)(tmp_path, seen=seen))
+  assert (state.step, state.guard.rollbacks, state.guard.skipped) == (6, 1, 0)
+  assert "going on from step 2 with others" in capsys.readouterr().out
+  assert [row["step"] for row in lines(tmp_path)] == [1, 2, 3, 4, 5, 6]
+  first, again = seen[2:4], seen[-4:-2]
+  assert first != again
+  assert all(np.isfinite(x).all() for x in jax.tree.leaves(state))
+
+
+def test_the_second_time_a_run_ends_with_a_report(toy, tmp_path, monkeypatch):
+  monkeypatch.setattr(toy.Data, "reorder", lambda self: None)
+  with pytest.raises(DivergedError, match=r"3 steps in a row .*incident.json"):
+    spoilt(toy, 3, 4, 5, 6)(tmp_path)
+  report = json.loads((tmp_path / "incident.json").read_text())
+  assert "again after a return" in report["reason"]
+  assert [row["step"] for row in report["last_steps"]][-3:] == [3, 4, 5]
+  assert DivergedError.status == 3
+
+
+def test_without_a_checkpoint_before_it_ends_at_once(toy, tmp_path):
+  with pytest.raises(DivergedError, match="with no checkpoint before"):
+    spoilt(toy, 1, 2, 3)(tmp_path)
+
+
+def test_a_spike_of_the_gradient_is_skipped(toy):
+  cfg = dataclasses.replace(toy.CFG, skip_grad_norm=4.0)
+  guard, norms = toy.make(cfg).state.guard, [1.0, 3.0] * 15
+
+  def may(guard, norm, cfg=cfg, step=30):
+    one, norm = jnp.float32(1), jnp.float32(norm)
+    return bool(may_step(guard, jnp.int32(step), one, norm, cfg))
+
+  for step, norm in enumerate(norms):
+    assert may(guard, norm, step=step)
+    taken = jnp.asarray(True)
+    guard = after(guard, jnp.int32(step), taken, jnp.float32(norm))
+  assert 1.9 < guard.grad_norm < 2.1
+  assert not may(guard, 8.5)
+  assert may(guard, 7.5)
+  assert may(guard, 99, cfg=toy.CFG)
+  assert may(guard.replace(skipped=guard.skipped + 15), 99)  # too young
 
 
 def test_end_of_data_is_the_users_mistake(toy, fake_train):
   with pytest.raises(UserError, match="data ended after step 2"):
-    fake_train(Fakes([1.0, 1.0]), toy.CFG)
+    fake_train(Fakes(2), toy.CFG)

@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """A whole training run with a linear model; a script, to be killed by tests.
 
-python toy_run.py WORKDIR STEPS [KILL_AT]
+python toy_run.py WORKDIR STEPS [--record=FILE] [what shall go wrong]
+
+Started by several processes at once, they train together.
 """
 
+import argparse
 import dataclasses
 import functools
 import os
@@ -17,13 +20,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lumiere_jax import sharding
-from lumiere_jax.checkpoint import Checkpointer
-from lumiere_jax.config import TrainConfig
+from lumiere_jax import cli, sharding
+from lumiere_jax.checkpoint import Checkpointer, Keep
+from lumiere_jax.config import MeshConfig, TrainConfig
+from lumiere_jax.errors import PREEMPTED
 from lumiere_jax.training.log import Logger
-from lumiere_jax.training.loop import train
+from lumiere_jax.training.loop import Parts, train
 from lumiere_jax.training.optimizer import make_optimizer
-from lumiere_jax.training.state import TrainState, init_state
+from lumiere_jax.training.phases import Phases
+from lumiere_jax.training.state import (
+  TrainState,
+  abstract_state,
+  place_state,
+  shardings_of,
+)
 from lumiere_jax.training.step import TrainStep, make_train_step
 
 NUM_TIMESTEPS = 100
@@ -69,46 +79,61 @@ def loss_fn(params, batch, keys):
   return jnp.square(x[:, 0] - batch["y"]), {"t": t}
 
 
-class Recorded:
-  """An iterator of grain that notes which examples it gave."""
+class Data:
+  """Batches that are noted; examples of a process's rows only.
 
-  def __init__(self, iterator, seen):
-    self._iterator, self._seen = iterator, seen
-    self.get_state = iterator.get_state
-    self.set_state = iterator.set_state
+  Reshuffled every epoch; 20 examples, so that epochs end inside batches.
+  """
+
+  def __init__(self, cfg, seen, rows=None, spoilt=()):
+    self._cfg, self._seen, self._spoilt = cfg, seen, spoilt
+    self._rows = range(cfg.batch_size) if rows is None else rows
+    self.set_state({"batches": 0, "order": 0})
 
   def __next__(self):
-    batch = next(self._iterator)
+    first = self._at * self._cfg.batch_size
+    rows = [self._examples[first + row] for row in self._rows]
+    batch = {k: np.stack([row[k] for row in rows]) for k in rows[0]}
+    self._at += 1
     self._seen.append(batch.pop("id").tolist())
+    if self._at in self._spoilt and not self._order:
+      batch["y"] = batch["y"] * np.nan
     return batch
+
+  def get_state(self):
+    return {"batches": self._at, "order": self._order}
+
+  def set_state(self, state):
+    self._at, self._order = state["batches"], state["order"]
+    data = grain.MapDataset.range(20).seed(self._cfg.seed + self._order)
+    self._examples = data.shuffle().repeat().random_map(example)
+
+  def reorder(self):
+    self.set_state({"batches": self._at, "order": self._order + 1})
+
+
+def example(i, rng):
+  x = np.random.default_rng(i).normal(size=WIDTH)
+  x = (x + 0.1 * rng.normal(size=WIDTH)).astype(np.float32)
+  return {"id": np.int64(i), "x": x, "y": np.float32(x.sum())}
 
 
 def batches(cfg, seen):
-  """Reshuffled every epoch; 20 examples, so that epochs end inside batches."""
-
-  def example(i, rng):
-    x = np.random.default_rng(i).normal(size=WIDTH)
-    x = (x + 0.1 * rng.normal(size=WIDTH)).astype(np.float32)
-    return {"id": np.int64(i), "x": x, "y": np.float32(x.sum())}
-
-  data = grain.MapDataset.range(20).seed(cfg.seed).shuffle().repeat()
-  data = data.random_map(example).batch(cfg.batch_size)
-  reading = grain.ReadOptions(num_threads=1, prefetch_buffer_size=1)
-  return Recorded(iter(data.to_iter_dataset(reading)), seen)
+  return Data(cfg, seen)
 
 
 @dataclasses.dataclass
-class Parts:
+class Made:
+  like: TrainState
   state: TrainState
   step: TrainStep
 
 
-def make(cfg=CFG, *, loss=loss_fn, devices=None, tree=params):
-  mesh = sharding.make_mesh(devices)
+def make(cfg=CFG, *, loss=loss_fn, devices=None, tree=params, mesh=None):
+  mesh = mesh or sharding.make_mesh(devices=devices)
   tx, schedule = make_optimizer(cfg)
-  state = init_state(*tree(), tx)
-  shardings = sharding.shard_tree(state, mesh)
-  state = sharding.place_tree(state, shardings)
+  like = abstract_state(*tree(), tx, mesh)
+  state = place_state(*tree(), tx, like)
   step = make_train_step(
     loss,
     tx,
@@ -116,9 +141,9 @@ def make(cfg=CFG, *, loss=loss_fn, devices=None, tree=params):
     cfg,
     num_timesteps=NUM_TIMESTEPS,
     mesh=mesh,
-    state_shardings=shardings,
+    state_shardings=shardings_of(like),
   )
-  return Parts(state, step)
+  return Made(like, state, step)
 
 
 @functools.cache
@@ -127,38 +152,70 @@ def compiled_step(cfg):
   return make(cfg).step
 
 
-def run(workdir, cfg=CFG, hooks=(), seen=None):
+def run(workdir, cfg=CFG, hooks=(), seen=None, *, mesh=None, **data):
   """Begins or resumes the run in a folder; returns its last state.
 
   Args:
     seen: gets the example numbers of each batch.
   """
-  state = make(cfg).state
-  step = compiled_step(dataclasses.replace(cfg, sample_every=0))
-  data = batches(cfg, [] if seen is None else seen)
-  logger = Logger(workdir, cfg)
+  mine = jax.process_index() == 0
+  phases = Phases(workdir, timeout=cfg.watchdog_seconds, writes=mine)
+  made = make(cfg, mesh=mesh)
+  plain = dataclasses.replace(cfg, sample_every=0)
+  step = compiled_step(plain) if mesh is None else made.step
+  seen = [] if seen is None else seen
+  rows = sharding.local_rows(mesh or sharding.make_mesh(), cfg.batch_size)
   checkpointer = Checkpointer(
     Path(workdir) / "checkpoints",
     {"train": dataclasses.asdict(cfg)},
     "toy",
-    keep=cfg.keep_checkpoints,
+    keep=Keep(cfg.keep_checkpoints, cfg.keep_every_hours, cfg.keep_best),
   )
-  state = checkpointer.restore(state, {"data": data, "log": logger})
-  state = train(state, step, data, checkpointer, logger, cfg, hooks)
+  logger = Logger(workdir, cfg, phases, writes=mine)
+  data = Data(cfg, seen, rows, **data)
+  parts = Parts(step, data, checkpointer, logger, phases, hooks)
+  state = checkpointer.restore(made.like, parts.hosts) or made.state
+  state = train(state, parts, cfg)
   checkpointer.close()
   return state
 
 
-def main(workdir, steps, kill_at=0):
-  def kill(_, step):
-    if step == kill_at:
-      while not list(Path(workdir).glob("checkpoints/3/commit_success.txt")):
+def main(argv):
+  parser = argparse.ArgumentParser()
+  parser.add_argument("workdir")
+  parser.add_argument("steps", type=int)
+  parser.add_argument("--record", help="gets state, examples seen and status")
+  parser.add_argument("--fsdp", type=int, default=1)
+  parser.add_argument("--kill_at", type=int, default=0)
+  parser.add_argument("--hang_at", type=int, default=0)
+  parser.add_argument("--pace", type=float, default=0.0)
+  parser.add_argument("--watchdog", type=float, default=0.0)
+  args = parser.parse_args(argv)
+  cli.join_processes()
+  cfg = dataclasses.replace(
+    CFG, steps=args.steps, sample_every=1, watchdog_seconds=args.watchdog
+  )
+
+  def hook(_, step):
+    print(f"after step {step}", flush=True)
+    time.sleep(args.pace)
+    if step == args.hang_at:
+      time.sleep(3600)
+    if step == args.kill_at:
+      while not (Path(workdir) / "checkpoints" / "3").is_dir():
         time.sleep(0.01)
       os.kill(os.getpid(), signal.SIGKILL)
 
-  cfg = dataclasses.replace(CFG, steps=steps, sample_every=1)
-  run(workdir, cfg, (kill,))
+  workdir, seen = args.workdir, []
+  mesh = sharding.make_mesh(MeshConfig(fsdp=args.fsdp))
+  state = run(workdir, cfg, (hook,), seen, mesh=mesh)
+  if args.record:
+    leaves = jax.tree_util.tree_leaves_with_path(sharding.on_host(state))
+    arrays = {jax.tree_util.keystr(path): leaf for path, leaf in leaves}
+    np.savez(args.record, seen=np.array(seen), **arrays)
+  if int(state.step) < cfg.steps:
+    sys.exit(PREEMPTED)
 
 
 if __name__ == "__main__":
-  main(sys.argv[1], *map(int, sys.argv[2:]))
+  cli.run(main)
