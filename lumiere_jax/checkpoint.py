@@ -319,7 +319,7 @@ def _may_change(name: str) -> bool:
 def checksums(tree: PyTree) -> dict[str, int]:
   """A number of 32 bits for each leaf, whatever devices it lies on.
 
-  The sum of all elements' bits, each times an odd number of its place.
+  The sum of a hash of each element's bits and place (murmur3's finalizer).
   """
 
   def checksum(x: jax.Array) -> jax.Array:
@@ -330,7 +330,10 @@ def checksums(tree: PyTree) -> dict[str, int]:
       place = place * np.uint32(size) + jax.lax.broadcasted_iota(
         jnp.uint32, x.shape, axis
       )
-    return jnp.sum(bits * (2 * place + 1), dtype=jnp.uint32)
+    mixed = bits ^ (place * np.uint32(0x9E3779B1))
+    for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35), (16, 1)):
+      mixed = (mixed ^ (mixed >> shift)) * np.uint32(factor)
+    return jnp.sum(mixed, dtype=jnp.uint32)
 
   leaves = jax.tree_util.tree_leaves_with_path(tree)
   values = jax.jit(lambda xs: [checksum(x) for x in xs])([x for _, x in leaves])

@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+import gc
 import logging
 import subprocess
 
@@ -166,6 +167,8 @@ def cut(path):
   path.write_bytes(path.read_bytes()[:1000])
 
 
+# Orbax leaves the readers of other arrays behind when one fails.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize(
   "damage", [cut, lambda path: path.unlink(), flip_a_bit]
 )
@@ -184,6 +187,7 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path, damage):
   counter = Counter()
   with pytest.warns(UserWarning, match="step 6 is damaged .* lies in"):
     got = checkpointer.restore(state, {"counter": counter})
+  gc.collect()  # Of those readers, while their complaint is ignored.
   assert (int(got["n"]), counter.count) == (5, 5)
   assert (tmp_path / "checkpoints.damaged" / "6").is_dir()
   checkpointer.save(6, state, {"counter": Counter(6)})  # its place is free
@@ -210,6 +214,7 @@ def test_a_changed_number_is_noticed():
     assert changed == [f"['{name}']"]
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_if_all_are_damaged_nothing_begins_anew(tmp_path):
   checkpointer = Checkpointer(tmp_path / "c", CONFIG, "", keep=Keep(2))
   checkpointer.save(5, arrays(1), {})
@@ -221,6 +226,7 @@ def test_if_all_are_damaged_nothing_begins_anew(tmp_path):
     pytest.raises(UserError, match=r"no checkpoint in .* is whole"),
   ):
     checkpointer.restore(arrays(0), {})
+  gc.collect()
   checkpointer.close()
 
 

@@ -18,7 +18,7 @@ from lumiere_jax.errors import HUNG
 # checkpoint that a restarted run went on from, and had to be done again.
 PHASES = ("start", "compile", "data", "step", "checkpoint", "eval", "lost")
 _FILE, _STACKS = "goodput.json", "stacks"
-_WRITE_EVERY = 5.0  # seconds
+_WRITE_EVERY = 1.0  # seconds
 # Where Python itself cannot run any more, C ends the process so much later.
 _GRACE = 30.0
 

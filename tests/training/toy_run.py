@@ -9,6 +9,7 @@ Started by several processes at once, they train together.
 import argparse
 import dataclasses
 import functools
+import json
 import os
 import signal
 import sys
@@ -37,7 +38,7 @@ from lumiere_jax.training.state import (
 from lumiere_jax.training.step import TrainStep, make_train_step
 
 NUM_TIMESTEPS = 100
-WIDTH = 3
+WIDTH = 4
 
 CFG = TrainConfig(
   sample_prompts=("a frog",),
@@ -52,15 +53,17 @@ CFG = TrainConfig(
 )
 
 
-def params():
-  """Of one frozen and one trainable layer."""
+def params(ballast_mb=0):
+  """Of one frozen and one trainable layer, and something that takes long."""
   rng = np.random.default_rng(0)
 
   def draw(*shape):
     return jnp.asarray(rng.normal(size=shape), jnp.float32)
 
   frozen = {"spatial": {"kernel": draw(WIDTH, WIDTH), "bias": draw(WIDTH)}}
-  train = {"temporal": {"kernel": draw(WIDTH, 1), "bias": draw(1)}}
+  if ballast_mb:
+    frozen["ballast"] = {"scale": draw(ballast_mb << 18)}
+  train = {"temporal": {"kernel": draw(WIDTH, WIDTH), "bias": draw(WIDTH)}}
   return train, frozen
 
 
@@ -76,7 +79,7 @@ def loss_fn(params, batch, keys):
   x = batch["x"] + noise * (t / NUM_TIMESTEPS)[:, None]
   for name in ("spatial", "temporal"):
     x = x @ params[name]["kernel"] + params[name]["bias"]
-  return jnp.square(x[:, 0] - batch["y"]), {"t": t}
+  return jnp.square(x.mean(1) - batch["y"]), {"t": t}
 
 
 class Data:
@@ -95,10 +98,14 @@ class Data:
     rows = [self._examples[first + row] for row in self._rows]
     batch = {k: np.stack([row[k] for row in rows]) for k in rows[0]}
     self._at += 1
-    self._seen.append(batch.pop("id").tolist())
+    self._note(batch.pop("id").tolist())
     if self._at in self._spoilt and not self._order:
       batch["y"] = batch["y"] * np.nan
     return batch
+
+  def _note(self, ids):
+    """Whatever came of the step before it, the last note of a step counts."""
+    self._seen.append(ids if isinstance(self._seen, list) else [self._at, ids])
 
   def get_state(self):
     return {"batches": self._at, "order": self._order}
@@ -110,6 +117,16 @@ class Data:
 
   def reorder(self):
     self.set_state({"batches": self._at, "order": self._order + 1})
+
+
+class Seen:
+  """Notes batches in a file."""
+
+  def __init__(self, path):
+    self._file = open(path, "a")  # noqa: SIM115
+
+  def append(self, ids):
+    print(json.dumps(ids), file=self._file, flush=True)
 
 
 def example(i, rng):
@@ -152,7 +169,9 @@ def compiled_step(cfg):
   return make(cfg).step
 
 
-def run(workdir, cfg=CFG, hooks=(), seen=None, *, mesh=None, **data):
+def run(
+  workdir, cfg=CFG, hooks=(), seen=None, *, mesh=None, tree=params, **data
+):
   """Begins or resumes the run in a folder; returns its last state.
 
   Args:
@@ -160,7 +179,7 @@ def run(workdir, cfg=CFG, hooks=(), seen=None, *, mesh=None, **data):
   """
   mine = jax.process_index() == 0
   phases = Phases(workdir, timeout=cfg.watchdog_seconds, writes=mine)
-  made = make(cfg, mesh=mesh)
+  made = make(cfg, mesh=mesh, tree=tree)
   plain = dataclasses.replace(cfg, sample_every=0)
   step = compiled_step(plain) if mesh is None else made.step
   seen = [] if seen is None else seen
@@ -185,7 +204,10 @@ def main(argv):
   parser.add_argument("workdir")
   parser.add_argument("steps", type=int)
   parser.add_argument("--record", help="gets state, examples seen and status")
+  parser.add_argument("--seen", help="gets a line for each batch")
   parser.add_argument("--fsdp", type=int, default=1)
+  parser.add_argument("--checkpoint_every", type=int, default=3)
+  parser.add_argument("--ballast_mb", type=int, default=0)
   parser.add_argument("--kill_at", type=int, default=0)
   parser.add_argument("--hang_at", type=int, default=0)
   parser.add_argument("--pace", type=float, default=0.0)
@@ -193,7 +215,11 @@ def main(argv):
   args = parser.parse_args(argv)
   cli.join_processes()
   cfg = dataclasses.replace(
-    CFG, steps=args.steps, sample_every=1, watchdog_seconds=args.watchdog
+    CFG,
+    steps=args.steps,
+    sample_every=1,
+    checkpoint_every=args.checkpoint_every,
+    watchdog_seconds=args.watchdog,
   )
 
   def hook(_, step):
@@ -206,13 +232,16 @@ def main(argv):
         time.sleep(0.01)
       os.kill(os.getpid(), signal.SIGKILL)
 
-  workdir, seen = args.workdir, []
+  workdir, seen = args.workdir, Seen(args.seen) if args.seen else []
   mesh = sharding.make_mesh(MeshConfig(fsdp=args.fsdp))
-  state = run(workdir, cfg, (hook,), seen, mesh=mesh)
+  tree = functools.partial(params, args.ballast_mb)
+  state = run(workdir, cfg, (hook,), seen, mesh=mesh, tree=tree)
   if args.record:
     leaves = jax.tree_util.tree_leaves_with_path(sharding.on_host(state))
     arrays = {jax.tree_util.keystr(path): leaf for path, leaf in leaves}
-    np.savez(args.record, seen=np.array(seen), **arrays)
+    if not args.seen:
+      arrays["seen"] = np.array(seen)
+    np.savez(args.record, **arrays)
   if int(state.step) < cfg.steps:
     sys.exit(PREEMPTED)
 

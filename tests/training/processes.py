@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Starts toy runs of one or several processes, as a launcher would."""
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+SCRIPT = Path(__file__).with_name("toy_run.py")
+ROOT = SCRIPT.parents[2]
+
+
+def free_port():
+  with socket.socket() as s:
+    s.bind(("127.0.0.1", 0))
+    return s.getsockname()[1]
+
+
+@contextlib.contextmanager
+def started(workdir, *args, count=1, devices=1, log=None):
+  """Yields the processes of a run; ends those that are left.
+
+  Args:
+    workdir: of the run.
+    args: of toy_run.py behind it.
+    count: processes.
+    devices: of each.
+    log: folder that gets a file with the output of each.
+  """
+  env = os.environ | {
+    "PYTHONPATH": str(ROOT),
+    "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+  }
+  log = Path(log or workdir)
+  log.mkdir(parents=True, exist_ok=True)
+  address = f"127.0.0.1:{free_port()}"
+  processes = []
+  for index in range(count):
+    if count > 1:
+      env |= {
+        "JAX_COORDINATOR_ADDRESS": address,
+        "JAX_NUM_PROCESSES": str(count),
+        "JAX_PROCESS_ID": str(index),
+      }
+    with (log / f"out_{index}.txt").open("a") as out:
+      processes.append(
+        subprocess.Popen(
+          [sys.executable, str(SCRIPT), str(workdir), *map(str, args)],
+          cwd=ROOT,
+          env=env,
+          stdout=out,
+          stderr=subprocess.STDOUT,
+        )
+      )
+  try:
+    yield processes
+  finally:
+    for process in processes:
+      if process.poll() is None:
+        process.kill()
+      process.wait()
+
+
+def finish(processes, timeout=240):
+  """Exit statuses of processes, in order."""
+  end = time.monotonic() + timeout
+  return [p.wait(max(end - time.monotonic(), 1)) for p in processes]
+
+
+def run(workdir, *args, count=1, devices=1):
+  """Runs to the end; exit statuses."""
+  with started(workdir, *args, count=count, devices=devices) as processes:
+    return finish(processes)
+
+
+def output(workdir, index=0):
+  return (Path(workdir) / f"out_{index}.txt").read_text()
+
+
+def wait_for(condition, timeout=120):
+  end = time.monotonic() + timeout
+  while not condition():
+    assert time.monotonic() < end, "it never came"
+    time.sleep(0.02)
+
+
+def record(path):
+  """What `--record` wrote, by name."""
+  with np.load(path) as arrays:
+    return dict(arrays)
+
+
+def same_bits(a, b):
+  """Whether two records are of the same run, but for what was seen when."""
+  assert a.keys() == b.keys()
+  for name in a.keys() - {"seen"}:
+    np.testing.assert_array_equal(a[name], b[name], err_msg=name)
+
+
+def stop(process, number=signal.SIGTERM):
+  os.kill(process.pid, number)

@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Runs of several processes: the same as one, stopped and resumed as one."""
+
+import json
+import time
+
+import numpy as np
+import pytest
+
+from lumiere_jax.errors import HUNG, PREEMPTED
+from tests.training.processes import (
+  finish,
+  output,
+  record,
+  run,
+  same_bits,
+  started,
+  stop,
+  wait_for,
+)
+
+CLOSE = dict(rtol=2e-5, atol=1e-6)
+
+
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory):
+  """What six steps of one process with four devices give."""
+  folder = tmp_path_factory.mktemp("one")
+  path = folder / "record.npz"
+  assert run(folder, 6, f"--record={path}", devices=4) == [0], output(folder)
+  return record(path)
+
+
+def losses(workdir):
+  text = (workdir / "metrics.jsonl").read_text()
+  return [json.loads(line)["loss"] for line in text.splitlines()]
+
+
+def close(a, b):
+  assert a.keys() == b.keys()
+  for name in a.keys() - {"seen"}:
+    np.testing.assert_allclose(a[name], b[name], err_msg=name, **CLOSE)
+
+
+@pytest.mark.parametrize(("count", "devices"), [(2, 2), (4, 1)])
+def test_several_processes_train_as_one(straight, tmp_path, count, devices):
+  """Half of the steps, then the rest by another number of processes."""
+  path = tmp_path / "record.npz"
+  status = run(tmp_path, 3, "--fsdp=2", count=count, devices=devices)
+  assert status == [0] * count, output(tmp_path)
+  more = (6, "--fsdp=4", f"--record={path}")
+  assert run(tmp_path, *more, devices=4) == [0], output(tmp_path)
+  got = record(path)
+  close(got, straight)
+  np.testing.assert_array_equal(got["seen"], straight["seen"][3:])
+  assert len(losses(tmp_path)) == 3
+
+
+def test_and_one_process_is_resumed_by_several(straight, tmp_path):
+  assert run(tmp_path, 3, devices=4) == [0], output(tmp_path)
+  status = run(tmp_path, 6, f"--record={tmp_path}/r.npz", count=2, devices=1)
+  assert status == [0, 0], output(tmp_path)
+  close(record(tmp_path / "r.npz"), straight)
+
+
+def test_sigterm_of_one_stops_all_at_the_same_step(straight, tmp_path):
+  folder = tmp_path / "run"
+  with started(folder, 6, "--pace=0.5", count=2, devices=2) as processes:
+    wait_for(lambda: "after step 1" in output(folder, 1))
+    began = time.monotonic()
+    stop(processes[1])
+    assert finish(processes) == [PREEMPTED] * 2
+  # Two steps at most (0.5 s each), a checkpoint, and leaving Python.
+  assert time.monotonic() - began < 20
+  saved = {p.name for p in (folder / "checkpoints").iterdir()}
+  assert len(saved) == 1
+  assert "stopped by another process after step" in output(folder, 0)
+  path = tmp_path / "r.npz"
+  args = (6, f"--record={path}")
+  assert run(folder, *args, count=2, devices=2) == [0, 0]
+  close(record(path), straight)
+
+
+def test_a_run_that_hangs_says_where_and_ends(tmp_path):
+  with started(tmp_path, 6, "--hang_at=2", "--watchdog=3") as processes:
+    assert finish(processes) == [HUNG]
+  told = output(tmp_path)
+  assert "no progress for 3 s in phase 'eval' after step 2" in told
+  assert "in hook" in told
+  assert 'File "' in next(tmp_path.glob("stacks.*")).read_text()
+
+
+def test_time_is_told_over_all_starts(tmp_path):
+  with started(tmp_path, 6, "--pace=0.4", "--kill_at=5") as processes:
+    finish(processes)
+  before = json.loads((tmp_path / "goodput.json").read_text())["seconds"]
+  assert run(tmp_path, 6, "--pace=0.1") == [0]
+  after = json.loads((tmp_path / "goodput.json").read_text())["seconds"]
+  assert after["eval"] >= 3 * 0.4 + 3 * 0.1  # steps 1 to 3, then 4 to 6
+  assert before["lost"] == 0
+  assert after["start"] > before["start"]
+  line = (tmp_path / "metrics.jsonl").read_text().splitlines()[-1]
+  assert set(json.loads(line)["seconds"]) == set(after)
+
+
+def test_a_record_is_of_the_same_bits(straight):
+  with pytest.raises(AssertionError):
+    same_bits(straight, straight | {".step": straight[".step"] + 1})
