@@ -58,7 +58,7 @@ def kill_once(workdir, steps, rng):
       if steps_told(log.read_text()[before:]):
         break
       time.sleep(0.01)
-    time.sleep(rng.uniform(0, 0.6 if late else 4.0))
+    time.sleep(rng.uniform(0, 1.5 if late else 4.0))
     process.send_signal(signal.SIGKILL)
     if process.wait() != -signal.SIGKILL:
       return None
@@ -77,7 +77,7 @@ def trial(folder, kills, seed):
     AssertionError: they differ in any bit.
   """
   folder, rng, found = Path(folder), random.Random(seed), []
-  killed, steps = folder / "killed", 5 * kills
+  killed, steps = folder / "killed", 10 * kills
   while len(found) < kills:
     one = kill_once(killed, steps, rng)
     assert one is not None, "the run ended before it was killed often enough"
