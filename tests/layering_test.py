@@ -92,6 +92,17 @@ ORDER = {
     "sampler",
   ),
   "media": ("pixels", "files", "read", "write", "sheet"),
+  "profiling": (
+    "ledger",
+    "network",
+    "work",
+    "hlo",
+    "convolution",
+    "program",
+    "memory",
+    "hardware",
+    "topology",
+  ),
   "text": ("tokenizer", "bert", "t5", "encoder", "store"),
   "weights": (
     "lazy",
