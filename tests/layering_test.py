@@ -98,6 +98,8 @@ ORDER = {
     "work",
     "hlo",
     "convolution",
+    "loops",
+    "collectives",
     "program",
     "memory",
     "hardware",

@@ -77,7 +77,7 @@ def _convolution(
   line: Instruction, image: Shape, kernel: Shape, out: Shape
 ) -> int:
   labels = re.search(r"dim_labels=(\w+)_(\w+)->(\w+)", line.attributes)
-  image_axes, kernel_axes, out_axes = labels.groups()
+  image_axes, _, out_axes = labels.groups()
   taps = 1
   for axis, window in enumerate(_windows(line.attributes)):
     number = str(axis)

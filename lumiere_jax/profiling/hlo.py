@@ -54,7 +54,7 @@ class Shape:
 
   @property
   def bytes(self) -> int:
-    """What it takes in memory, with what TPUs add to fill tiles of 8 x 128 or the like.
+    """What it takes in memory, with what fills the tiles of a TPU.
 
     A tile spans the two axes that vary fastest, those first in the layout.
     """

@@ -17,60 +17,60 @@ from dataclasses import dataclass
 from typing import Any
 
 from lumiere_jax.profiling import hlo
-from lumiere_jax.profiling.convolution import multiplied
-
-COLLECTIVES = (
-  "all-reduce",
-  "all-gather",
-  "reduce-scatter",
-  "all-to-all",
-  "ragged-all-to-all",
-  "collective-permute",
-  "collective-broadcast",
+from lumiere_jax.profiling.collectives import (
+  COLLECTIVES,
+  Collective,
+  members,
 )
+from lumiere_jax.profiling.convolution import multiplied
+from lumiere_jax.profiling.loops import trip_count
+
 # One operation for each element of the result, as XLA counts.
-_ELEMENTWISE = frozenset(
-  "abs add and ceil clamp compare convert divide floor maximum minimum "
-  "multiply negate not or remainder round-nearest-afz round-nearest-even "
-  "select shift-left shift-right-arithmetic shift-right-logical sign subtract "
-  "xor is-finite popcnt count-leading-zeros".split()
+_ELEMENTWISE = (
+  "abs",
+  "add",
+  "and",
+  "ceil",
+  "clamp",
+  "compare",
+  "convert",
+  "divide",
+  "floor",
+  "maximum",
+  "minimum",
+  "multiply",
+  "negate",
+  "not",
+  "or",
+  "remainder",
+  "round-nearest-afz",
+  "round-nearest-even",
+  "select",
+  "shift-left",
+  "shift-right-arithmetic",
+  "shift-right-logical",
+  "sign",
+  "subtract",
+  "xor",
 )
 # They move nothing by themselves.
-_FREE = frozenset(
-  "parameter constant tuple get-tuple-element bitcast while conditional call "
-  "after-all partition-id replica-id opt-barrier optimization-barrier domain "
-  "async-start add-dependency".split()
+_FREE = (
+  "add-dependency",
+  "after-all",
+  "async-start",
+  "bitcast",
+  "call",
+  "conditional",
+  "constant",
+  "get-tuple-element",
+  "opt-barrier",
+  "parameter",
+  "partition-id",
+  "replica-id",
+  "tuple",
+  "while",
 )
 _SLICES = ("dynamic-slice", "slice", "gather")
-
-
-@dataclass(frozen=True)
-class Collective:
-  """All collectives of a kind among as many devices.
-
-  Attributes:
-    kind: one of COLLECTIVES.
-    devices: that take part in one; 2 for a permutation: every device sends to
-      one other.
-    count: how often a device takes part, loops counted as often as they run.
-    bytes: of one device's data over all of them: what goes in, and for
-      gathering what comes out.
-  """
-
-  kind: str
-  devices: int
-  count: int
-  bytes: int
-
-  @property
-  def sent(self) -> float:
-    """Bytes that a device sends at least: by a ring, the shortest way."""
-    share = (self.devices - 1) / self.devices
-    if self.kind == "all-reduce":
-      return 2 * share * self.bytes
-    if self.kind in ("collective-permute", "collective-broadcast"):
-      return float(self.bytes)
-    return share * self.bytes
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class Program:
     multiplied: operations of dots and convolutions, padded taps left out.
     elementwise: those of everything else, without exponentials and the like.
     bytes: read and written in main memory.
-    collectives: sorted by kind and number of devices.
+    collectives: sorted by kind and members.
     unknown_loops: loops whose number of turns the text does not tell; their
       bodies are counted once.
   """
@@ -140,12 +140,15 @@ def compiler_flops(compiled: Any) -> float | None:
   return None if flops is None or flops < 0 else float(flops)
 
 
+_Key = tuple[str, tuple[int, ...]]
+
+
 class _Cost:
   """A sum of figures."""
 
   def __init__(self):
     self.multiplied = self.elementwise = self.bytes = self.unknown_loops = 0
-    self.collectives: dict[tuple[str, int], tuple[int, int]] = {}
+    self.collectives: dict[_Key, tuple[int, int]] = {}
 
   def add(self, other: "_Cost", times: int = 1) -> None:
     self.multiplied += other.multiplied * times
@@ -155,7 +158,7 @@ class _Cost:
     for key, (count, moved) in other.collectives.items():
       self.collect(key, count * times, moved * times)
 
-  def collect(self, key: tuple[str, int], count: int, moved: int) -> None:
+  def collect(self, key: _Key, count: int, moved: int) -> None:
     before = self.collectives.get(key, (0, 0))
     self.collectives[key] = before[0] + count, before[1] + moved
 
@@ -219,10 +222,10 @@ class _Reader:
     # TPUs scatter inside of a fusion that reduces all and keeps a slice.
     if computation.startswith("all-reduce-scatter"):
       kind = "reduce-scatter"
-    devices = _group(line, self._module.partitions)
-    if devices > 1:
+    devices = members(line, self._module.partitions)
+    if len(devices) > 1:
       moved = sum(shape.data_bytes for shape in operands)
-      moved *= devices if kind == "all-gather" else 1
+      moved *= len(devices) if kind == "all-gather" else 1
       total.collect((kind, devices), 1, moved)
 
   def _bytes(self, line: hlo.Instruction, lines: hlo.Computation) -> int:
@@ -306,67 +309,3 @@ def _elementwise(line: hlo.Instruction, operands: list[hlo.Shape]) -> int:
     taps = math.prod(int(i) for i in window[1].split("x")) if window else 1
     return line.shape.size * (taps - 1)
   return 0
-
-
-def _group(line: hlo.Instruction, everyone: int) -> int:
-  """How many devices take part in a collective."""
-  if line.opcode.startswith("collective-permute"):
-    pairs = re.search(r"source_target_pairs=\{\{", line.attributes)
-    return 2 if pairs else 1
-  listed = re.search(r"replica_groups=\{\{([\d,]*)\}", line.attributes)
-  if listed:
-    return len(listed[1].split(","))
-  shaped = re.search(r"replica_groups=\[\d+,(\d+)\]", line.attributes)
-  return int(shaped[1]) if shaped else everyone
-
-
-def trip_count(
-  module: hlo.Module, loop: hlo.Instruction, lines: hlo.Computation
-) -> int | None:
-  """How often a loop turns, or None where the text does not tell.
-
-  Where XLA has not written it down (on TPUs), the loop must be one that counts
-  from a constant up to another by ones, as those of `scan` and `fori_loop`.
-
-  Args:
-    module: the program.
-    loop: its `while`.
-    lines: the computation that the loop is in.
-  """
-  known = re.search(r'"known_trip_count":\{"n":"(\d+)"\}', loop.attributes)
-  if known:
-    return int(known[1])
-  condition = module.computations[loop.called["condition"][0]]
-  test = module.root(loop.called["condition"][0])
-  names = test.operands
-  if test.opcode == "fusion":
-    test = module.root(test.called["calls"][0])
-  direction = re.search(r"direction=(\w\w)", test.attributes)
-  if test.opcode != "compare" or not direction or len(names) != 2:
-    return None
-  start, end = (_constant(name, condition, loop, lines) for name in names)
-  if start is None or end is None or direction[1] not in ("LT", "LE"):
-    return None
-  return max(end - start + (direction[1] == "LE"), 0)
-
-
-def _constant(
-  name: str,
-  condition: hlo.Computation,
-  loop: hlo.Instruction,
-  lines: hlo.Computation,
-) -> int | None:
-  """The number of this name in a loop's condition, before the first turn."""
-  line = condition[name]
-  while line.opcode in ("copy", "bitcast", "convert"):
-    line = condition[line.operands[0]]
-  if line.opcode == "get-tuple-element":
-    start = lines.get(loop.operands[0])
-    if start is None or start.opcode != "tuple":
-      return None
-    line = lines[start.operands[line.number("index", 0)]]
-    while line.opcode in ("copy", "bitcast") and line.operands[0] in lines:
-      line = lines[line.operands[0]]
-  if line.opcode != "constant" or not re.fullmatch(r"-?\d+", line.argument):
-    return None
-  return int(line.argument)
