@@ -20,6 +20,9 @@ COLLECTIVES = (
 )
 
 
+_Key = tuple[str, tuple[int, ...]]
+
+
 @dataclass(frozen=True)
 class Collective:
   """All collectives of a kind among the same devices.
@@ -53,28 +56,71 @@ class Collective:
     return len({member // island for member in self.members}) > 1
 
 
+def between_slices(line: hlo.Instruction, partitions: int) -> _Key | None:
+  """Kind and members of what TPUs send to other slices, or None.
+
+  There the program is that of one slice, and a `send` to the host stands for
+  the part of a collective that leaves it; its attributes tell which.
+
+  Args:
+    line: of any kind.
+    partitions: devices of a slice.
+  """
+  kind = re.search(r'_xla_megascale_transfer_type="(\w+)"', line.attributes)
+  slices = re.search(r'_xla_megascale_target="\{([^}]*)\}', line.attributes)
+  if line.opcode != "send" or not kind or not slices:
+    return None
+  count = 0
+  for part in slices[1].split(","):
+    first, _, last = part.partition(":")
+    count += int(last or first) - int(first) + 1
+  members = tuple(i * partitions for i in range(count))
+  return kind[1].lower().replace("_", "-"), members
+
+
 def members(line: hlo.Instruction, everyone: int) -> tuple[int, ...]:
   """The first group of devices of a collective, or its farthest pair.
 
   Groups are written out, {{0,1},{2,3}}, or as numbers from 0 on that are
-  reshaped, transposed and reshaped again: [2,2]<=[2,2]T(1,0).
+  reshaped, transposed and reshaped again, [2,2]<=[2,2]T(1,0), or as axes of a
+  mesh, mesh['a'=2,'b'=2] {'b'}.
   """
-  pairs = re.search(r"source_target_pairs=\{(\{.*?\})\}", line.attributes)
-  if pairs:
-    found = [tuple(map(int, p)) for p in re.findall(r"(\d+),(\d+)", pairs[1])]
+  text = line.attributes
+  if pairs := re.search(r"source_target_pairs=\{(\{.*?\})\}", text):
+    found = re.findall(r"(\d+),(\d+)", pairs[1])
+    found = [(int(a), int(b)) for a, b in found]
     return max(found, key=lambda pair: abs(pair[0] - pair[1]))
-  listed = re.search(r"replica_groups=\{\{([\d,]+)\}", line.attributes)
-  if listed:
+  if listed := re.search(r"replica_groups=\{\{([\d,]+)\}", text):
     return tuple(map(int, listed[1].split(",")))
   shaped = re.search(
-    r"replica_groups=\[([\d,]+)\]<=\[([\d,]+)\](?:T\(([\d,]+)\))?",
-    line.attributes,
+    r"replica_groups=\[([\d,]+)\]<=\[([\d,]+)\](?:T\(([\d,]+)\))?", text
   )
-  if not shaped:
-    return tuple(range(everyone))
-  groups, dims, order = (
-    [int(i) for i in part.split(",")] if part else None
-    for part in shaped.groups()
-  )
-  ids = np.arange(math.prod(dims)).reshape(dims).transpose(order)
-  return tuple(ids.reshape(groups)[0].tolist())
+  if shaped:
+    groups, dims, order = (
+      [int(i) for i in part.split(",")] if part else None
+      for part in shaped.groups()
+    )
+    ids = np.arange(math.prod(dims)).reshape(dims).transpose(order)
+    return tuple(ids.reshape(groups)[0].tolist())
+  if mesh := re.search(r"replica_groups=mesh\[([^\]]*)\] \{([^}]*)\}", text):
+    return _along(*mesh.groups())
+  return tuple(range(everyone))
+
+
+def _along(mesh: str, axes: str) -> tuple[int, ...]:
+  """Devices along axes of a mesh: "'a'=2,'b'=4" and "'a','b':(2)2".
+
+  The second form is a part of an axis: 2 of it, in the middle of b = 2 x 2 x 1.
+  """
+  sizes = {name: int(n) for name, n in re.findall(r"'([^']+)'=(\d+)", mesh)}
+  ids = np.arange(math.prod(sizes.values())).reshape(list(sizes.values()))
+  places = list(sizes)
+  index: list[slice | int] = [0] * len(places)
+  for name, before, size in re.findall(r"'([^']+)'(?::\((\d+)\)(\d+))?", axes):
+    if size:
+      step = sizes[name] // (int(before) * int(size))
+      part = slice(0, int(size) * step, step)
+    else:
+      part = slice(None)
+    index[places.index(name)] = part
+  return tuple(ids[tuple(index)].ravel().tolist())

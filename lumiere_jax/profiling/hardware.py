@@ -23,7 +23,6 @@ class Chip:
       slice or host over all links.
     chip_network: the same to those of other slices or hosts; None is not told.
     devices: that JAX has of one chip.
-    host_chips: chips of a host.
   """
 
   kind: str
@@ -34,7 +33,6 @@ class Chip:
   chip_interconnect: float
   chip_network: float | None
   devices: int = 1
-  host_chips: int = 4
 
   @property
   def flops(self) -> float:
@@ -64,9 +62,9 @@ class Chip:
 # where a program is too large: a little less than the page has.
 #
 # Of GPUs, the numbers are those of NVIDIA's data sheets (SXM modules, without
-# sparsity); NVLink in both directions together, halved. Of their memory,
-# 0.9 can be had: XLA_PYTHON_CLIENT_MEM_FRACTION leaves the rest by default
-# to the driver and libraries. The network is that of DGX systems: an adapter
+# sparsity); NVLink in both directions together, halved. Of their memory JAX
+# takes 0.75, unless XLA_PYTHON_CLIENT_MEM_FRACTION says otherwise; what cuDNN
+# asks for comes out of it too. The network is that of DGX systems: an adapter
 # of 200 (A100) or 400 Gb/s for each GPU.
 _CHIPS = (
   Chip(
@@ -87,7 +85,6 @@ _CHIPS = (
     chip_bandwidth=819e9,
     chip_interconnect=200e9,
     chip_network=2 * 100e9 / 8 / 8,  # 2 adapters of 100 Gb/s for 8 chips.
-    host_chips=4,
   ),
   Chip(
     kind="v5p",
@@ -121,31 +118,28 @@ _CHIPS = (
     kind="a100",
     device_kind="NVIDIA A100",
     chip_flops=312e12,
-    chip_memory=0.9 * 80e9,
+    chip_memory=0.75 * 80e9,
     chip_bandwidth=2039e9,
     chip_interconnect=300e9,
     chip_network=200e9 / 8,
-    host_chips=8,
   ),
   Chip(
     kind="h100",
     device_kind="NVIDIA H100",
     chip_flops=989.4e12,
-    chip_memory=0.9 * 80e9,
+    chip_memory=0.75 * 80e9,
     chip_bandwidth=3350e9,
     chip_interconnect=450e9,
     chip_network=400e9 / 8,
-    host_chips=8,
   ),
   Chip(
     kind="h200",
     device_kind="NVIDIA H200",
     chip_flops=989.4e12,
-    chip_memory=0.9 * 141e9,
+    chip_memory=0.75 * 141e9,
     chip_bandwidth=4800e9,
     chip_interconnect=450e9,
     chip_network=400e9 / 8,
-    host_chips=8,
   ),
 )
 CHIPS = {chip.kind: chip for chip in _CHIPS}

@@ -20,6 +20,7 @@ from lumiere_jax.profiling import hlo
 from lumiere_jax.profiling.collectives import (
   COLLECTIVES,
   Collective,
+  between_slices,
   members,
 )
 from lumiere_jax.profiling.convolution import multiplied
@@ -60,16 +61,19 @@ _FREE = (
   "async-start",
   "bitcast",
   "call",
+  "call-start",
   "conditional",
   "constant",
   "get-tuple-element",
   "opt-barrier",
   "parameter",
   "partition-id",
+  "recv",
   "replica-id",
   "tuple",
   "while",
 )
+_CALLS = ("fusion", "call", "call-start", "async-start")
 _SLICES = ("dynamic-slice", "slice", "gather")
 
 
@@ -203,7 +207,7 @@ class _Reader:
       names = [n for part in called.values() for n in part]
       branches = [self.cost(n, fused) for n in names]
       total.add(max(branches, key=lambda c: (c.multiplied, c.bytes)))
-    elif line.opcode in ("fusion", "call", "async-start"):
+    elif line.opcode in _CALLS:
       inside = fused or line.opcode == "fusion"
       for part in called.values():
         for n in part:
@@ -216,13 +220,16 @@ class _Reader:
     line: hlo.Instruction,
     operands: list[hlo.Shape],
   ) -> None:
-    kind = line.opcode.removesuffix("-start")
-    if kind not in COLLECTIVES:
+    partitions = self._module.partitions
+    if key := between_slices(line, partitions):
+      kind, devices = key
+    elif (kind := line.opcode.removesuffix("-start")) in COLLECTIVES:
+      devices = members(line, partitions)
+    else:
       return
     # TPUs scatter inside of a fusion that reduces all and keeps a slice.
     if computation.startswith("all-reduce-scatter"):
       kind = "reduce-scatter"
-    devices = members(line, self._module.partitions)
     if len(devices) > 1:
       moved = sum(shape.data_bytes for shape in operands)
       moved *= len(devices) if kind == "all-gather" else 1
@@ -241,7 +248,7 @@ class _Reader:
     if opcode in ("dynamic-update-slice", "scatter"):
       changed = shapes[1 if opcode == "dynamic-update-slice" else -1]
       return 2 * _in_memory(changed)
-    results = line.shapes
+    results = () if opcode == "send" else line.shapes
     if opcode.endswith("-start"):
       # The result of one that is not waited for holds its operands too.
       results = results[:1] if opcode == "copy-start" else results[1:2]
