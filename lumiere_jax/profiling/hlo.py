@@ -22,6 +22,8 @@ _WIDTHS = {
 _ARRAY = re.compile(r"([a-z]\w*)\[([\d,<=]*)\](?:\{([^{}]*)\})?")
 _COMMENT = re.compile(r"/\*.*?\*/")
 _NAME = re.compile(r"\s*(ROOT )?%?([\w.-]+) = ")
+# Types may stand before operands' names, and "%" may be left out.
+_OPERAND = re.compile(r"(?:^|[ %])([A-Za-z_][\w.-]*)(?=,|$)")
 _HEAD = re.compile(r"(ENTRY )?%?([\w.-]+) (?:\(.*)?\{$")
 _CALLED = re.compile(
   r"\b(calls|to_apply|body|condition|true_computation|false_computation"
@@ -191,7 +193,7 @@ def _instruction(name: re.Match[str], line: str) -> Instruction:
       )
       for dtype, dims, layout in _ARRAY.findall(shape)
     ),
-    operands=tuple(re.findall(r"%([\w.-]+)", argument)),
+    operands=tuple(_OPERAND.findall(argument)),
     attributes=rest[end:],
     argument=argument,
     root=bool(name[1]),

@@ -357,7 +357,7 @@ def _up(
     h = _level_attention(ledger, cfg, level, i, h, told)
     h = _inflate(ledger, cfg, level, i, h, told)
   if level > 0:
-    h = _resnet(ledger, "upsample", h, width, told.emb, 2)
+    h = _resnet(ledger, "upsample", h, width, told.emb, 2.0)
     h = _resample(ledger, cfg, "temporal_upsample", h, 1)
   return h
 

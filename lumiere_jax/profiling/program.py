@@ -115,6 +115,16 @@ def read_program(compiled: Any) -> Program:
   return read_text(compiled.as_text())
 
 
+def read_lowered(lowered: Any) -> Program:
+  """Reads a `jax.stages.Lowered`: the program as it was written.
+
+  That needs no compilation, but is before XLA shares it out over devices and
+  simplifies it: it has the work of all devices and none of their collectives,
+  and its bytes are without any fusion.
+  """
+  return read_text(lowered.as_text(dialect="hlo"))
+
+
 def read_text(text: str) -> Program:
   """Reads the text of a program.
 
@@ -201,8 +211,9 @@ class _Reader:
     if line.opcode == "while":
       times = trip_count(self._module, line, lines)
       total.unknown_loops += times is None
+      turns = 1 if times is None else times
       for part in ("body", "condition"):
-        total.add(self.cost(called[part][0], fused), times or 1)
+        total.add(self.cost(called[part][0], fused), turns)
     elif line.opcode == "conditional":
       names = [n for part in called.values() for n in part]
       branches = [self.cost(n, fused) for n in names]

@@ -29,8 +29,10 @@ _FORMS = (
   "local"
 )
 
-# libtpu looks for the machine that it is on, and would wait for it.
+# libtpu looks for the machine that it is on, and would wait for it. The type is
+# any: it keeps libtpu from warning that it finds none.
 _TPU_ENVIRONMENT = {
+  "TPU_ACCELERATOR_TYPE": "v5litepod-4",
   "TPU_SKIP_MDS_QUERY": "1",
   "TPU_WORKER_HOSTNAMES": "localhost",
   "TPU_LOG_DIR": "disabled",

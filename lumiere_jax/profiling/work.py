@@ -1,13 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """Operations of a training step and of sampling, from the account of a call."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
+
+import numpy as np
 
 from lumiere_jax.config import SamplerConfig
 from lumiere_jax.errors import UserError, nearest
 from lumiere_jax.profiling.ledger import Layer
 from lumiere_jax.profiling.network import KINDS, Network
+from lumiere_jax.shapes import Int
 
 # What the backward pass makes anew, by the name of the policy. "convs" keeps
 # what convolutions give, "offload" keeps it in the memory of the host.
@@ -66,7 +69,7 @@ class Flops:
 
   @property
   def total(self) -> float:
-    return sum(getattr(self, f.name) for f in fields(self))
+    return sum((getattr(self, f.name) for f in fields(self)), 0.0)
 
   @property
   def multiplied(self) -> float:
@@ -91,7 +94,7 @@ def forward_flops(
   layers: Iterable[Layer], counting: Counting = NOMINAL
 ) -> float:
   """Operations of one call of the network."""
-  return sum(_forward(layer, counting) for layer in layers)
+  return sum((_forward(layer, counting) for layer in layers), 0.0)
 
 
 def train_flops(
@@ -145,7 +148,9 @@ class Calls:
 
 
 def sampling_calls(
-  cfg: SamplerConfig, timesteps: Sequence[int], num_timesteps: int
+  cfg: SamplerConfig,
+  timesteps: Int[np.ndarray, " steps"],
+  num_timesteps: int,
 ) -> Calls:
   """Counts the calls that make a clip (`diffusion.guidance.guided`).
 
@@ -156,7 +161,7 @@ def sampling_calls(
   """
   low, high = (part * num_timesteps for part in cfg.guidance_interval)
   everywhere = cfg.guidance_interval == (0.0, 1.0)
-  led = sum(everywhere or low <= t <= high for t in timesteps)
+  led = sum(everywhere or low <= t <= high for t in timesteps.tolist())
   if cfg.guidance == 1.0:
     led = 0
   return Calls(led, len(timesteps) - led)
