@@ -88,8 +88,8 @@ def members(line: hlo.Instruction, everyone: int) -> tuple[int, ...]:
   text = line.attributes
   if pairs := re.search(r"source_target_pairs=\{(\{.*?\})\}", text):
     found = re.findall(r"(\d+),(\d+)", pairs[1])
-    found = [(int(a), int(b)) for a, b in found]
-    return max(found, key=lambda pair: abs(pair[0] - pair[1]))
+    ordered = [tuple(sorted((int(a), int(b)))) for a, b in found]
+    return max(ordered, key=lambda pair: pair[1] - pair[0])
   if listed := re.search(r"replica_groups=\{\{([\d,]+)\}", text):
     return tuple(map(int, listed[1].split(",")))
   shaped = re.search(
