@@ -48,9 +48,9 @@ def test_a_convolution_leaves_its_padding_out():
 @pytest.mark.parametrize(
   ("target", "operands", "result"),
   [
-    ("Forward", ("2,4,4,3", "3,3,3,5"), "2,4,4,5"),
-    ("BackwardInput", ("2,4,4,5", "3,3,3,5"), "2,4,4,3"),
-    ("BackwardFilter", ("2,4,4,3", "2,4,4,5"), "3,3,3,5"),
+    ("Forward", ("2,6,6,3", "3,3,3,5"), "2,3,3,5"),
+    ("BackwardInput", ("2,3,3,5", "3,3,3,5"), "2,6,6,3"),
+    ("BackwardFilter", ("2,6,6,3", "2,3,3,5"), "3,3,3,5"),
   ],
 )
 def test_cudnn_does_the_same_in_all_directions(target, operands, result):
@@ -60,10 +60,10 @@ def test_cudnn_does_the_same_in_all_directions(target, operands, result):
       f"%a = {first} parameter(0)",
       f"%b = {second} parameter(1)",
       f"ROOT %c = (f32[{result}]{{3,2,1,0}}, u8[64]{{0}}) custom-call(%a, %b), "
-      "window={size=3x3 pad=1_1x1_1}, dim_labels=b01f_01io->b01f, "
+      "window={size=3x3 stride=2x2 pad=1_0x1_0}, dim_labels=b01f_01io->b01f, "
       f'custom_call_target="__cudnn$conv{target}", backend_config={{"x":"y"}}',
     )
-    == 2 * 2 * 10 * 10 * 3 * 5
+    == 2 * 2 * 8 * 8 * 3 * 5
   )
 
 
@@ -135,8 +135,8 @@ def test_groups_of_features_and_of_the_batch():
 
 
 def test_shapes_know_their_place_in_memory():
-  tiled = Shape("bf16", (2, 5, 3), "2,1,0:T(8,128)(2,1)")
-  assert (tiled.data_bytes, tiled.bytes) == (60, 2 * 8 * 128 * 2)
+  tiled = Shape("bf16", (2, 9, 3), "2,1,0:T(8,128)(2,1)")
+  assert (tiled.data_bytes, tiled.bytes) == (108, 2 * 16 * 128 * 2)
   assert Shape("f32", (2, 3), "1,0").bytes == 24
   assert tiled.in_main_memory
   assert not Shape("bf16", (2, 3), "1,0:T(8,128)S(1)").in_main_memory

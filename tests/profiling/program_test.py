@@ -220,15 +220,18 @@ def test_a_tpu_scatters_inside_of_a_fusion():
   assert found == Collective("reduce-scatter", (0, 1, 2, 3), 1, 256)
 
 
-def test_what_leaves_a_slice_is_sent_to_the_host():
+@pytest.mark.parametrize(
+  ("slices", "members"), [("1,2", (0, 16)), ("1:3", (0, 16, 32))]
+)
+def test_what_leaves_a_slice_is_sent_to_the_host(slices, members):
   found = one_collective(
     "%s = (f32[8,8]{1,0}, u32[], token[]) send(%p, %after), channel_id=3, "
     "is_host_transfer=true, frontend_attributes={"
-    '_xla_megascale_target="{1,2}x{0:15}",'
+    f'_xla_megascale_target="{{{slices}}}x{{0:15}}",'
     '_xla_megascale_transfer_type="ALL_REDUCE"}',
     partitions=16,
   )
-  assert found == Collective("all-reduce", (0, 16), 1, 256)
+  assert found == Collective("all-reduce", members, 1, 256)
   assert found.leaves(16)
 
 

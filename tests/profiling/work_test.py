@@ -57,16 +57,18 @@ def test_a_tpu_multiplies_as_much():
   """With a batch as real ones are: a few images it would cut in pieces."""
   topology.prepare("v5e:2x2")
   device = topology.find_topology("v5e:2x2").devices[0]
-  cfg = steps.config("clip", num_frames=8)
-  cfg = replace(cfg, train=replace(cfg.train, batch_size=4))
+  cfg = steps.config("image")
+  cfg = replace(cfg, train=replace(cfg.train, batch_size=16))
   network, lowered = steps.train_step(cfg, device)
   want = read_program(lowered.compile()).multiplied
   flops = train_flops(network, "none", AS_ACCELERATORS)
   assert flops.multiplied == pytest.approx(want, rel=0.1)
   here = jax.sharding.SingleDeviceSharding(device)
-  lowered = steps.network_call(cfg.model, steps.call_of(cfg), here)
+  call = replace(CALL, batch=4, frames=8)
+  lowered = steps.network_call(steps.CLIP, call, here)
   want = read_program(lowered.compile()).multiplied
-  counted = forward_flops(network.layers, AS_ACCELERATORS)
+  layers = count_network(steps.CLIP, call).layers
+  counted = forward_flops(layers, AS_ACCELERATORS)
   assert counted == pytest.approx(want, rel=0.1)
 
 
