@@ -192,6 +192,10 @@ class Roofline:
     times = self._times()
     return max(times, key=times.get)
 
+  def rate(self, count: int) -> float:
+    """How many a second, where one run makes or trains on so many clips."""
+    return count / self.seconds if self.seconds else 0.0
+
   def _times(self) -> dict[str, float]:
     return {
       "compute": self.compute,

@@ -26,6 +26,7 @@ def test_each_resource_takes_its_time_and_the_longest_binds():
   assert found.interconnect == pytest.approx(1.0)
   assert found.network == pytest.approx(8.0)
   assert (found.binding, found.seconds) == ("network", found.network)
+  assert found.rate(4) == pytest.approx(0.5)
   one = roofline(program(4590 * 10**11, 2765 * 10**8, near, far), chip, 128)
   assert one.network == 0.0
   assert one.binding == "interconnect"

@@ -5,10 +5,12 @@ import subprocess
 import sys
 
 import jax
+import jax.numpy as jnp
 import pytest
 
 from lumiere_jax.errors import UserError
 from lumiere_jax.profiling import topology
+from lumiere_jax.profiling.program import compiler_flops, read_program
 from lumiere_jax.profiling.topology import LOCAL, find_topology, prepare
 
 libtpu = pytest.mark.skipif(
@@ -72,7 +74,7 @@ def test_what_is_missing_is_told_with_its_extra(name, what, monkeypatch):
     ("tpu7x:2x2x1", 8, 8, "tpu7x"),
   ],
 )
-def test_slices_of_tpus(name, devices, island, kind):
+def test_slices_of_tpus(name, devices, island, kind, undone):
   prepare(name)
   found = find_topology(name)
   assert (len(found.devices), found.island) == (devices, island)
@@ -80,8 +82,28 @@ def test_slices_of_tpus(name, devices, island, kind):
   assert found.devices[0].device_kind.startswith(found.chip.device_kind)
 
 
+@pytest.mark.skipif(
+  not topology._has("jax_plugins.xla_cuda13"),
+  reason="JAX's plugin for this accelerator, a GPU, is not installed",
+)
+@pytest.mark.parametrize(
+  ("name", "devices", "island"), [("h100:8", 8, 8), ("h200:8x2", 16, 8)]
+)
+def test_hosts_of_gpus(name, devices, island, undone):
+  prepare(name)
+  found = find_topology(name)
+  assert (len(found.devices), found.island) == (devices, island)
+  assert (found.platform, found.chip.kind) == ("gpu", name[:4])
+  assert found.devices[0].device_kind.startswith(found.chip.device_kind)
+  here = jax.sharding.SingleDeviceSharding(found.devices[0])
+  x = jax.ShapeDtypeStruct((256, 128), jnp.bfloat16, sharding=here)
+  compiled = jax.jit(lambda x: x @ x.T).lower(x).compile()
+  assert compiler_flops(compiled) is None
+  assert read_program(compiled).multiplied == 2 * 256 * 128 * 256
+
+
 @libtpu
-def test_a_slice_that_there_cannot_be():
+def test_a_slice_that_there_cannot_be(undone):
   prepare("v5e:3x3")
   with pytest.raises(UserError, match="'v5e:3x3'"):
     find_topology("v5e:3x3")
@@ -105,3 +127,13 @@ def test_nothing_need_be_set_before_jax_is_imported():
     timeout=120,
   )
   assert done.stdout == "4 cpu\n", done.stderr
+
+
+def test_a_program_for_devices_that_are_not_there_is_not_cached(
+  undone, monkeypatch
+):
+  """Reading it back fails (jax 0.10), with a warning for each program."""
+  monkeypatch.setattr(topology, "_has", lambda module: True)
+  prepare("v5e:2x2")
+  assert not jax.config.jax_enable_compilation_cache
+  assert jax.config.jax_platforms == "cpu"

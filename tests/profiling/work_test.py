@@ -53,11 +53,11 @@ def test_a_training_step_is_what_the_compiler_makes_of_it():
   importlib.util.find_spec("libtpu") is None,
   reason="libtpu, which compiles for TPUs, is not installed",
 )
-def test_a_tpu_multiplies_as_much():
+def test_a_tpu_multiplies_as_much(undone):
   """With a batch as real ones are: a few images it would cut in pieces."""
   topology.prepare("v5e:2x2")
   device = topology.find_topology("v5e:2x2").devices[0]
-  cfg = steps.config("image")
+  cfg = steps.config("one_level")
   cfg = replace(cfg, train=replace(cfg.train, batch_size=16))
   network, lowered = steps.train_step(cfg, device)
   want = read_program(lowered.compile()).multiplied
