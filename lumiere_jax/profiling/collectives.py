@@ -66,9 +66,11 @@ def between_slices(line: hlo.Instruction, partitions: int) -> _Key | None:
     line: of any kind.
     partitions: devices of a slice.
   """
+  if line.opcode != "send":
+    return None
   kind = re.search(r'_xla_megascale_transfer_type="(\w+)"', line.attributes)
   slices = re.search(r'_xla_megascale_target="\{([^}]*)\}', line.attributes)
-  if line.opcode != "send" or not kind or not slices:
+  if not kind or not slices:
     return None
   count = 0
   for part in slices[1].split(","):

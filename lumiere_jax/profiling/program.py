@@ -207,6 +207,8 @@ class _Reader:
     lines: hlo.Computation,
     fused: bool,
   ) -> None:
+    if line.opcode not in (*_CALLS, "while", "conditional"):
+      return
     called = line.called
     if line.opcode == "while":
       times = trip_count(self._module, line, lines)
@@ -218,7 +220,7 @@ class _Reader:
       names = [n for part in called.values() for n in part]
       branches = [self.cost(n, fused) for n in names]
       total.add(max(branches, key=lambda c: (c.multiplied, c.bytes)))
-    elif line.opcode in _CALLS:
+    else:
       inside = fused or line.opcode == "fusion"
       for part in called.values():
         for n in part:

@@ -43,7 +43,9 @@ class Counting:
   patches: bool = False
 
 
-# As the arithmetic of a paper has it, and as XLA counts on either kind.
+# As the arithmetic of a paper has it, and as XLA counts on either kind. TPUs
+# cut the images of a small batch, up to about 8, into pieces whose edges
+# overlap, and multiply up to a third more; no count here has that.
 NOMINAL = Counting()
 AS_ACCELERATORS = Counting(padding=False)
 AS_CPU = Counting(padding=False, patches=True)
