@@ -56,8 +56,9 @@ class Chip:
 
 
 # Of TPUs, arithmetic and bandwidths are those of the pages "TPU v4", "TPU v5e",
-# "TPU v5p", "TPU v6e" and "TPU7x" of docs.cloud.google.com/tpu/docs, read in
-# November 2026. They give the interconnect in both directions together: half
+# "TPU v5p", "TPU v6e" and "TPU7x" of docs.cloud.google.com/tpu/docs (November
+# 2026; unchecked: the adapters of v6e, and memory bandwidth, interconnect and
+# network of TPU7x). They give the interconnect in both directions together: half
 # of it is sent. The memory is what libtpu 0.0.42's compiler says is available
 # where a program is too large: a little less than the page has.
 #
@@ -73,7 +74,7 @@ _CHIPS = (
     chip_flops=275e12,
     chip_memory=30.75 * _GIB,
     chip_bandwidth=1200e9,
-    # Six links of 50 GB/s each way: arXiv 2304.01433, table 4.
+    # Six links of 50 GB/s each way (arXiv 2304.01433).
     chip_interconnect=300e9,
     chip_network=None,
   ),
