@@ -56,14 +56,15 @@ class Chip:
 
 
 # Of TPUs, arithmetic and bandwidths are those of the pages "TPU v4", "TPU v5e",
-# "TPU v5p", "TPU v6e" and "TPU7x" of docs.cloud.google.com/tpu/docs (November
-# 2026; unchecked: the adapters of v6e, and memory bandwidth, interconnect and
-# network of TPU7x). They give the interconnect in both directions together: half
-# of it is sent. The memory is what libtpu 0.0.42's compiler says is available
-# where a program is too large: a little less than the page has.
+# "TPU v5p", "TPU v6e" and "TPU7x" of docs.cloud.google.com/tpu/docs, November
+# 2026; from memory are the adapters of v6e, and the memory bandwidth, the
+# interconnect and the network of TPU7x. The pages give the interconnect in both
+# directions together: half of it is sent. The memory is what the compiler of
+# libtpu 0.0.42 says is available where a program is too large: a little less
+# than the page has.
 #
-# Of GPUs, the numbers are those of NVIDIA's data sheets (SXM modules, without
-# sparsity); NVLink in both directions together, halved. Of their memory JAX
+# Of GPUs, the numbers are those of NVIDIA's data sheets, from memory (SXM
+# modules, without sparsity); NVLink in both directions together, halved. Of their memory JAX
 # takes 0.75, unless XLA_PYTHON_CLIENT_MEM_FRACTION says otherwise; what cuDNN
 # asks for comes out of it too. The network is that of DGX systems: an adapter
 # of 200 (A100) or 400 Gb/s for each GPU.
