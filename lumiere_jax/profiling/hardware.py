@@ -64,10 +64,10 @@ class Chip:
 # than the page has.
 #
 # Of GPUs, the numbers are those of NVIDIA's data sheets, from memory (SXM
-# modules, without sparsity); NVLink in both directions together, halved. Of their memory JAX
-# takes 0.75, unless XLA_PYTHON_CLIENT_MEM_FRACTION says otherwise; what cuDNN
-# asks for comes out of it too. The network is that of DGX systems: an adapter
-# of 200 (A100) or 400 Gb/s for each GPU.
+# modules, without sparsity); NVLink in both directions together, halved. Of
+# their memory JAX takes 0.75, unless XLA_PYTHON_CLIENT_MEM_FRACTION says
+# otherwise; what cuDNN asks for comes out of it too. The network is that of DGX
+# systems: an adapter of 200 (A100) or 400 Gb/s for each GPU.
 _CHIPS = (
   Chip(
     kind="v4",
