@@ -13,8 +13,9 @@ from absl import flags
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 DEVICES = "LUMIERE_TEST_DEVICES"
-# What pip cannot install: a reason for a skip that names it holds in CI too.
-EXCUSES = ("accelerator", "browser")
+# What pip cannot install, or CI does without (libtpu has 640 MB): a reason for
+# a skip that names it holds in CI too.
+EXCUSES = ("accelerator", "browser", "libtpu")
 
 # JAX reads these when it is imported, here and in the processes tests start.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")

@@ -34,6 +34,7 @@ def _report(outcome: str, reason: str) -> pytest.TestReport:
     (True, "skipped", "could not import 'torch'", "failed"),
     (True, "skipped", "needs an accelerator", "skipped"),
     (True, "skipped", "no browser is installed", "skipped"),
+    (True, "skipped", "libtpu is not installed", "skipped"),
     (True, "passed", "", "passed"),
     (False, "skipped", "could not import 'torch'", "skipped"),
   ],

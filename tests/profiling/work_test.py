@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: Apache-2.0
+import importlib.util
+from dataclasses import replace
+
+import jax
+import pytest
+
+from lumiere_jax.config import SamplerConfig
+from lumiere_jax.diffusion.sampler import sampling_timesteps
+from lumiere_jax.diffusion.schedule import make_schedule
+from lumiere_jax.errors import UserError
+from lumiere_jax.profiling import topology, work
+from lumiere_jax.profiling.network import Call, count_network
+from lumiere_jax.profiling.program import read_lowered, read_program
+from lumiere_jax.profiling.work import (
+  AS_ACCELERATORS,
+  AS_CPU,
+  NOMINAL,
+  Calls,
+  breakdown,
+  forward_flops,
+  sample_flops,
+  sampling_calls,
+  train_flops,
+)
+from tests.profiling import steps
+
+CALL = Call(batch=2, frames=4, height=16, width=16, tokens=5)
+
+
+@pytest.mark.parametrize(
+  "name", [n for n in steps.NETWORKS if n != "one_level"]
+)
+def test_a_training_step_is_what_its_program_does(name):
+  cfg = steps.config(name)
+  network, lowered = steps.train_step(cfg)
+  flops = train_flops(network, cfg.model.remat, AS_CPU)
+  want = read_lowered(lowered).multiplied
+  assert flops.multiplied == pytest.approx(want, rel=0.001)
+
+
+def test_a_training_step_is_what_the_compiler_makes_of_it():
+  cfg = steps.config("one_level", size_px=8)
+  network, lowered = steps.train_step(cfg)
+  # Machine code is not what this is about, and takes most of the time.
+  compiled = lowered.compile({"xla_backend_optimization_level": "0"})
+  want = read_program(compiled).multiplied
+  flops = train_flops(network, "none", AS_CPU)
+  assert flops.multiplied == pytest.approx(want, rel=0.1)
+
+
+@pytest.mark.skipif(
+  importlib.util.find_spec("libtpu") is None,
+  reason="libtpu, which compiles for TPUs, is not installed",
+)
+def test_a_tpu_multiplies_as_much(undone):
+  """With a batch as real ones are: a few images it would cut in pieces."""
+  topology.prepare("v5e:2x2")
+  device = topology.find_topology("v5e:2x2").devices[0]
+  cfg = steps.config("one_level")
+  cfg = replace(cfg, train=replace(cfg.train, batch_size=16))
+  network, lowered = steps.train_step(cfg, device)
+  want = read_program(lowered.compile()).multiplied
+  flops = train_flops(network, "none", AS_ACCELERATORS)
+  assert flops.multiplied == pytest.approx(want, rel=0.1)
+  here = jax.sharding.SingleDeviceSharding(device)
+  call = replace(CALL, batch=4, frames=8)
+  lowered = steps.network_call(steps.CLIP, call, here)
+  want = read_program(lowered.compile()).multiplied
+  layers = count_network(steps.CLIP, call).layers
+  counted = forward_flops(layers, AS_ACCELERATORS)
+  assert counted == pytest.approx(want, rel=0.1)
+
+
+def test_all_gradients_cost_twice_the_forward_pass():
+  """Less what the inputs would have had, which are not differentiated."""
+  network = count_network(steps.IMAGE, replace(CALL, frames=1), lambda p: True)
+  flops = train_flops(network)
+  assert flops.forward == forward_flops(network.layers)
+  products = sum(x.flops for x in network.layers if x.op == "product")
+  assert flops.weight_gradients == flops.forward - products
+  # The input's, the text's (in both poolings and projections) and the times'.
+  begin = sum(x.flops for x in network.layers if not x.inputs)
+  assert flops.input_gradients == flops.forward - begin + products
+  assert 0 < begin < 0.1 * flops.forward
+  assert flops.update == 32 * network.trained
+  assert flops.total == flops.multiplied + flops.update
+
+
+def test_policies_make_anew_what_they_do_not_keep():
+  network = count_network(steps.CLIP, CALL, lambda path: True)
+  flops = {p: train_flops(network, p) for p in work.POLICIES}
+  anew = {p: f.recomputed for p, f in flops.items()}
+  assert anew["none"] == 0 < anew["convs"] == anew["offload"] < anew["blocks"]
+  assert anew["blocks"] < flops["blocks"].forward
+  assert flops["none"] == train_flops(network, False)
+  assert flops["blocks"] == train_flops(network, True)
+  with pytest.raises(UserError, match=r"'blok'.*did you mean 'blocks'"):
+    train_flops(network, "blok")
+
+
+def test_what_counts():
+  network = count_network(steps.IMAGE, replace(CALL, frames=1), lambda p: True)
+  nominal, tpu, cpu = (
+    train_flops(network, "none", c) for c in (NOMINAL, AS_ACCELERATORS, AS_CPU)
+  )
+  assert tpu.total < cpu.total < nominal.total
+  assert cpu.weight_gradients == nominal.weight_gradients
+  assert cpu.input_gradients == tpu.input_gradients
+
+
+@pytest.mark.parametrize(
+  ("fields", "double", "single"),
+  [
+    ({}, 10, 0),
+    (dict(guidance=1.0), 0, 10),
+    (dict(guidance_interval=(0.0, 0.45)), 5, 5),
+    (dict(guidance_interval=(0.3, 0.6)), 4, 6),
+    (dict(guidance_interval=(0.3, 0.6), guidance=1.0), 0, 10),
+  ],
+)
+def test_calls_of_sampling(fields, double, single):
+  cfg = SamplerConfig(name="ddim", steps=10, spacing="leading", **fields)
+  schedule = make_schedule(steps.config("clip").diffusion.schedule)
+  timesteps = sampling_timesteps(schedule, cfg)
+  calls = sampling_calls(cfg, timesteps, schedule.num_timesteps)
+  assert calls == Calls(double, single)
+  network = count_network(steps.CLIP, CALL)
+  once = forward_flops(network.layers)
+  assert sample_flops(network, calls) == once * (2 * double + single)
+  assert sample_flops(network, calls, windows=3) == once * calls.clips * 3
+
+
+def test_breakdown_adds_up():
+  network = count_network(steps.CLIP, CALL)
+  table = breakdown(network)
+  assert sum(table.values()) == forward_flops(network.layers)
+  assert {level for level, _ in table} == {"0", "1", "-"}
+  assert list(table) == sorted(table, key=lambda key: (key[0] == "-", key[0]))
