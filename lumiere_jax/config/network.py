@@ -152,28 +152,21 @@ class UNetConfig:
       f"model.addition_embed_heads={self.addition_embed_heads} must divide "
       f"model.encoder_hid_dim={self.encoder_hid_dim}",
     )
-    choice(
-      self.cross_attention_norm,
-      ("group_norm", "none"),
-      "model.cross_attention_norm",
-    )
-    choice(self.act_fn, ("gelu", "silu"), "model.act_fn")
-    choice(
-      self.time_embedding_act_fn,
-      ("none", "gelu", "silu"),
-      "model.time_embedding_act_fn",
-    )
-    choice(self.remat, REMAT, "model.remat")
-    choice(self.mask_text, ("all", "attention", "none"), "model.mask_text")
+    for name, choices in (
+      ("cross_attention_norm", ("group_norm", "none")),
+      ("act_fn", ("gelu", "silu")),
+      ("time_embedding_act_fn", ("none", "gelu", "silu")),
+      ("class_embed_type", ("none", "timestep")),
+      ("remat", REMAT),
+      ("mask_text", ("all", "attention", "none")),
+      ("dtype", ("float32", "bfloat16")),
+      ("param_dtype", ("float32", "bfloat16")),
+    ):
+      choice(getattr(self, name), choices, f"model.{name}")
     check(
       self.time_embedding_dim >= 0,
       f"model.time_embedding_dim={self.time_embedding_dim} must be >= 0",
     )
-    choice(
-      self.class_embed_type, ("none", "timestep"), "model.class_embed_type"
-    )
-    for name in ("dtype", "param_dtype"):
-      choice(getattr(self, name), ("float32", "bfloat16"), f"model.{name}")
     check(
       self.cross_attention_norm == "none" or self.cross_attention_dim % 32 == 0,
       f"model.cross_attention_dim={self.cross_attention_dim} must be a "

@@ -105,20 +105,20 @@ class Generator:
     interval = guidance_timesteps(sampler, schedule)
     self._timesteps = timesteps
 
-    where = _carry_shardings(mesh, shape)
+    jit = partial(jax.jit, out_shardings=_carry_shardings(mesh, shape))
 
-    @partial(jax.jit, out_shardings=where)
+    @jit
     def begin(keys: Key) -> Carry:
       return Carry.start(initial_noise(keys, shape), sampler)
 
-    @partial(jax.jit, out_shardings=where)
+    @jit
     def begin_at(keys: Key, clip: Array, t: Array) -> Carry:
       clip = media.to_float(clip)
       t = jnp.full(clip.shape[:1], t, jnp.float32)
       noise = initial_noise(keys, shape)
       return Carry.start(schedule.add_noise(clip, noise, t), sampler)
 
-    @partial(jax.jit, donate_argnames="carry", out_shardings=where)
+    @partial(jit, donate_argnames="carry")
     def advance(params, carry, text, negative, given, low, keys, steps):
       along, level = [], ()  # What the network sees beside noise, and is told.
       if given is not None:
