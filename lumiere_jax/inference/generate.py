@@ -128,22 +128,7 @@ class Generator:
         large, level = _enlarged(low, keys, sampler, condition)
         along, level = [large], (level,)
 
-      def network(x, t, seen):
-        (words, level), along = seen
-        x = jnp.concatenate([x, *along], -1)
-        return apply(params, x, t, *words, *level)
-
-      def ask(x, t, seen):
-        (text, negative, level), along = seen
-        return guided(
-          network,
-          ((text, level), along),
-          ((negative, level), along),
-          sampler.guidance,
-          sampler.guidance_rescale,
-          interval,
-        )(x, t)
-
+      ask = _asked(partial(apply, params), sampler, interval)
       if windows is not None:
         places = place_windows(shape[:3], windows)
         ask = distributed(ask, places, windows.per_call, windows.devices)
@@ -275,6 +260,34 @@ class Generator:
     return self._advance.lower(
       params, carry, text, negative, given, low, keys, (step, step)
     )
+
+
+def _asked(
+  network: Callable[..., Array],
+  sampler: SamplerConfig,
+  interval: tuple[float, float] | None,
+) -> Callable[[Array, Array, Any], Array]:
+  """The guided network of (x, t, ((text, negative, level), along)).
+
+  `along` are clips that it sees beside the noisy one.
+  """
+
+  def plain(x, t, seen):
+    (words, level), along = seen
+    return network(jnp.concatenate([x, *along], -1), t, *words, *level)
+
+  def ask(x, t, seen):
+    (text, negative, level), along = seen
+    return guided(
+      plain,
+      ((text, level), along),
+      ((negative, level), along),
+      sampler.guidance,
+      sampler.guidance_rescale,
+      interval,
+    )(x, t)
+
+  return ask
 
 
 def _carry_shardings(mesh: Mesh | None, shape: tuple[int, ...]) -> Any:
