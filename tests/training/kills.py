@@ -77,7 +77,7 @@ def trial(folder, kills, seed):
     AssertionError: they differ in any bit.
   """
   folder, rng, found = Path(folder), random.Random(seed), []
-  killed, steps = folder / "killed", 10 * kills
+  killed, steps = folder / "killed", 4 * kills
   while len(found) < kills:
     one = kill_once(killed, steps, rng)
     assert one is not None, "the run ended before it was killed often enough"
