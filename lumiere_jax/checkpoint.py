@@ -359,7 +359,9 @@ def _on_all_processes(good: bool) -> bool:
 
 class _NotFromOrbax(logging.Filter):
   def filter(self, record: logging.LogRecord) -> bool:
-    return record.levelno >= logging.ERROR or "orbax" not in record.pathname
+    # What it logs as an error with a traceback it raises as well.
+    loud = record.levelno >= logging.ERROR and not record.exc_info
+    return loud or "orbax" not in record.pathname
 
 
 def _silence_orbax() -> None:

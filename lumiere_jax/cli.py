@@ -4,12 +4,14 @@
 import argparse
 import contextlib
 import ctypes
+import errno
 import faulthandler
 import importlib.util
 import math
 import os
 import sys
 import tempfile
+import threading
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,8 +19,10 @@ from pathlib import Path
 from typing import Any
 
 from lumiere_jax.config import Config, from_dict, override, to_dict
-from lumiere_jax.errors import INTERRUPTED, UserError
+from lumiere_jax.errors import INTERRUPTED, MISTAKE, UserError
 
+# What a full or locked disk makes of a write.
+_OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
 _joined: list[bool] = []  # Whether this process is one of several.
 
 
@@ -39,26 +43,51 @@ def run(main: Callable[[Sequence[str]], None]) -> None:
   # Grain's worker processes read absl flags, which nothing here defines.
   flags.FLAGS.mark_as_parsed()
   faulthandler.enable()  # Where native code crashes, all threads tell where.
+  threading.excepthook = _tell_of_thread
   warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
   try:
     main(sys.argv[1:])
   except UserError as error:
     print(f"error: {error}", file=sys.stderr)
-    _leave(error.status)
+    _leave(error.status, at_once=_of_the_disk(error.__cause__))
   except KeyboardInterrupt:
     print("interrupted", file=sys.stderr)
     _leave(INTERRUPTED)
+  except OSError as error:
+    if not _of_the_disk(error):
+      raise
+    print(f"error: {error}", file=sys.stderr)
+    _leave(MISTAKE, at_once=True)
   except Exception:
     traceback.print_exc()
     _leave(1)
 
 
-def _leave(status: int) -> None:
+def _tell_of_thread(args: threading.ExceptHookArgs) -> None:
+  """What ended a thread of a library; of a full disk the program will tell."""
+  if isinstance(args.exc_value, OSError):
+    print(f"warning: {args.exc_value}", file=sys.stderr)
+  else:
+    threading.__excepthook__(args)
+
+
+def _of_the_disk(error: BaseException | None) -> bool:
+  """Whether a disk is full or locked."""
+  if isinstance(error, OSError):
+    return error.errno in _OF_THE_DISK
+  return error is not None and "No space left" in str(error)
+
+
+def _leave(status: int, *, at_once: bool = False) -> None:
   """Ends this process; the others of a run shall notice at once.
 
   A regular end would wait for them, and they for this one.
+
+  Args:
+    status: to end with.
+    at_once: whether libraries are not to write what they still hold.
   """
-  if _joined:
+  if _joined or at_once:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(status)

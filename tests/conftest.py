@@ -63,6 +63,18 @@ def hashed_text(monkeypatch):
   monkeypatch.setattr(cli, "enable_compilation_cache", lambda: None)
 
 
+@pytest.fixture
+def small_disk(tmp_path):
+  """A disk of its own, of 64 MB."""
+  folder = tmp_path / "disk"
+  folder.mkdir()
+  mount = ["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", str(folder)]
+  if subprocess.run(mount, capture_output=True).returncode:
+    pytest.skip("an accelerator's machine: no right to mount a disk")
+  yield folder
+  subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
   """Runs a test marked `devices(n)` in a process with n devices."""

@@ -2,6 +2,7 @@
 """Metrics of a run: JSONL, TensorBoard and a progress bar."""
 
 import collections
+import contextlib
 import json
 import os
 import time
@@ -13,6 +14,7 @@ import numpy as np
 from tqdm import tqdm
 
 from lumiere_jax.config import TrainConfig
+from lumiere_jax.errors import UserError
 from lumiere_jax.training.phases import Phases
 
 AVERAGED = ("loss", "grad_norm", "update_norm", "param_norm")
@@ -117,7 +119,12 @@ class Logger:
     self._bar.update()
     if step % self._cfg.log_every == 0:
       line = _line(step, window, metrics, self._cfg)
-      self._write(step, {**line, "seconds": self._phases.seconds})
+      try:
+        self._write(step, {**line, "seconds": self._phases.seconds})
+      except OSError as error:
+        raise UserError(
+          f"cannot write metrics in {self._workdir}: {error}"
+        ) from error
       self._window = _empty_window()
 
   def loss_since_save(self) -> float | None:
@@ -141,10 +148,14 @@ class Logger:
 
   def close(self) -> None:
     """Closes the files."""
-    if self._file is not None:
-      self._file.close()
-      self._board.close()
+    if self._bar is not None:
       self._bar.close()
+    if self._file is not None:
+      # On a full disk there is an error to tell already.
+      with contextlib.suppress(OSError):
+        self._file.close()
+      with contextlib.suppress(OSError):
+        self._board.close()
 
   def _write(self, step: int, line: dict[str, Any]) -> None:
     if not self._writes:
@@ -157,7 +168,8 @@ class Logger:
           if v is not None:
             self._board.add_scalar(f"loss_by_t/{i}", v, step)
       elif name == "seconds":
-        self._board.add_scalars(name, value, step)
+        for phase, seconds in value.items():
+          self._board.add_scalar(f"seconds/{phase}", seconds, step)
       elif name not in ("step", "wall_time") and value is not None:
         self._board.add_scalar(name, value, step)
     loss = "none" if line["loss"] is None else f"{line['loss']:.4f}"

@@ -5,6 +5,7 @@ import dataclasses
 import functools
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -129,6 +130,44 @@ def test_a_step_of_training_is_that_of_one_device():
 def test_and_so_it_is_with_less_kept_and_in_parts():
   step = one_step(mesh_of((2, 2, 2)), remat="convs", accumulate=2)
   assert_same_step(step, reference(accumulate=2))
+
+
+def convolutions(jaxpr, inside=False):
+  """(convolutions, those of them in a shard_map) of a program."""
+  found = []
+  for eqn in jaxpr.eqns:
+    if eqn.primitive.name == "conv_general_dilated":
+      found.append(inside)
+    manual = inside or eqn.primitive.name == "shard_map"
+    for value in jax.tree.leaves(
+      eqn.params, is_leaf=lambda v: hasattr(v, "eqns")
+    ):
+      value = getattr(value, "jaxpr", value)
+      if hasattr(value, "eqns"):
+        found += convolutions(value, manual)
+  return found
+
+
+@pytest.mark.devices(8)
+def test_no_convolution_is_left_to_the_partitioner():
+  """It would be wrong along time (tests/partitioner_test.py)."""
+  mesh = mesh_of((2, 2, 2))
+  make = build.loss_fn(CFG, ENCODER, mesh)
+  text, mask = ENCODER.encode(["a"] * 8)
+  batch = {
+    "pixels": np.zeros((8, 8, 8, 8, 3), np.uint8),
+    "text": text,
+    "mask": mask,
+  }
+  keys = jax.random.split(jax.random.key(0), 8)
+
+  def gradient(params):
+    arrays = jax.tree.map(jnp.asarray, batch)
+    return jax.grad(lambda p: make(p, arrays, keys)[0].mean())(params)
+
+  found = convolutions(jax.make_jaxpr(gradient)(nets.randomised(MODEL)).jaxpr)
+  assert len(found) > 20
+  assert all(found)
 
 
 @pytest.mark.devices(8)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Runs of several processes: the same as one, stopped and resumed as one."""
 
+import contextlib
 import json
 import time
 
@@ -82,6 +83,29 @@ def test_sigterm_of_one_stops_all_at_the_same_step(straight, tmp_path):
   args = (6, f"--record={path}")
   assert run(folder, *args, count=2, devices=2) == [0, 0]
   close(record(path), straight)
+
+
+def test_a_disk_that_fills_up_stops_a_run_that_can_go_on(small_disk, tmp_path):
+  path, args = tmp_path / "r.npz", ("--ballast_mb=4", "--pace=0.3")
+  workdir, filler = small_disk / "run", small_disk / "filler"
+  with started(workdir, 9, *args, log=tmp_path) as processes:
+    wait_for(lambda: "after step 3" in output(tmp_path))
+    wait_for(lambda: (workdir / "checkpoints" / "3").is_dir())
+    with contextlib.suppress(OSError), filler.open("wb") as file:
+      while True:
+        file.write(bytes(1 << 16))
+    assert finish(processes) == [2]
+  told = output(tmp_path)
+  assert "Traceback" not in told
+  assert "error: " in told
+  saved = [p.name for p in (workdir / "checkpoints").iterdir()]
+  assert "3" in saved
+  filler.unlink()
+  more = (9, *args, f"--record={path}")
+  assert run(workdir, *more, log=tmp_path) == [0], output(tmp_path)
+  other = (tmp_path / "other", 9, args[0], f"--record={tmp_path}/o.npz")
+  assert run(*other) == [0]
+  same_bits(record(path), record(tmp_path / "o.npz"))
 
 
 @pytest.mark.parametrize(
