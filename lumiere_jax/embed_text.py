@@ -4,21 +4,25 @@
 The captions are those of the config's data set and of its sample prompts, or
 the lines of --prompts.
 Training reads the result with --config.text.store=OUT and needs no encoder
-then. Batches are split over all local devices.
+then. Batches are split over all devices, those of other processes too if a
+launcher started several.
 """
 
+import contextlib
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
 import jax
+import numpy as np
+from jax.experimental import multihost_utils
 
 from lumiere_jax import cli, encoders, sharding
 from lumiere_jax.config import Config
 from lumiere_jax.data import loader
 from lumiere_jax.errors import UserError
 from lumiere_jax.inference.prompt import read_prompts
-from lumiere_jax.text.encoder import Shardings
+from lumiere_jax.text.encoder import Encoding, Shardings, TextEncoder
 from lumiere_jax.text.store import write_store
 from lumiere_jax.weights.shards import new_folder
 
@@ -32,6 +36,7 @@ def main(argv: Sequence[str]) -> None:
   add("--prompts", help="text file with a caption on each line")
   add("--out", required=True, help="folder to write")
   args, overrides = cli.parse(parser, argv)
+  cli.join_processes()
   fields = {"text.weights": args.text_encoder or None, "text.store": ""}
   overrides |= cli.as_overrides(fields)
   cfg = cli.resolve(cli.read_config(args.config), overrides)
@@ -42,14 +47,16 @@ def main(argv: Sequence[str]) -> None:
     else [*loader.captions(cfg.data), *cfg.train.sample_prompts]
   )
   count = embed(cfg, captions, Path(args.out))
-  print(f"{count} captions: {args.out}")
+  if not jax.process_index():
+    print(f"{count} captions: {args.out}")
 
 
 def embed(cfg: Config, captions: Sequence[str], out: Path) -> int:
   """Encodes captions into a text store; returns how many.
 
   Args:
-    cfg: names the encoder; text.batch_size captions are encoded in one call.
+    cfg: names the encoder; text.batch_size captions are encoded in one call
+      of each process.
     captions: in any order; each is encoded once.
     out: folder to write, absent or empty.
 
@@ -67,10 +74,33 @@ def embed(cfg: Config, captions: Sequence[str], out: Path) -> int:
   )
   encoder = encoders.text_encoder(cfg, shardings)
   info = dataclasses.asdict(cfg.text)
-  with new_folder(out) as new:
-    return write_store(
-      new, captions, encoder, info, batch_size=cfg.text.batch_size
-    )
+  processes, size = jax.process_count(), cfg.text.batch_size
+  if processes > 1:
+    encoder, size = _Spread(encoder), size * processes
+  # One process writes.
+  writing = contextlib.nullcontext() if jax.process_index() else new_folder(out)
+  with writing as new:
+    return write_store(new, captions, encoder, info, batch_size=size)
+
+
+class _Spread:
+  """The encoder of all processes: each encodes a share of what all ask for."""
+
+  def __init__(self, encoder: TextEncoder):
+    self._encoder = encoder
+    self.forget = encoder.forget
+
+  def encode(self, captions: Sequence[str]) -> Encoding:
+    """As of the encoder; on all processes."""
+    count = jax.process_count()
+    # Shares are of one size: the last captions fill them up.
+    share = -(-len(captions) // count)
+    filled = [*captions, *captions[-1:] * (share * count - len(captions))]
+    first = jax.process_index() * share
+    mine = self._encoder.encode(filled[first : first + share])
+    both = multihost_utils.process_allgather(mine, tiled=True)
+    features, mask = (np.asarray(x)[: len(captions)] for x in both)
+    return features, mask
 
 
 if __name__ == "__main__":

@@ -10,13 +10,13 @@ info.json      what encoded them
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from tqdm import tqdm
 
 from lumiere_jax.errors import UserError
-from lumiere_jax.text.encoder import Encoding, TextEncoder
+from lumiere_jax.text.encoder import Encoding
 
 _CAPTIONS, _INFO = "captions.json", "info.json"
 _FEATURES, _MASK = "features.npy", "mask.npy"
@@ -83,10 +83,19 @@ class TextStore:
     return self.encode([""])
 
 
+@runtime_checkable
+class Forgetful(Protocol):
+  """What encodes captions, and keeps them until it is told to forget."""
+
+  def encode(self, captions: Sequence[str]) -> Encoding: ...
+
+  def forget(self) -> None: ...
+
+
 def write_store(
-  folder: Path,
+  folder: Path | None,
   captions: Sequence[str],
-  encoder: TextEncoder,
+  encoder: Forgetful,
   info: Mapping[str, Any],
   *,
   batch_size: int,
@@ -94,7 +103,7 @@ def write_store(
   """Encodes captions, each once, into an empty folder; returns how many.
 
   Args:
-    folder: where to.
+    folder: where to; None writes nothing, in a process that only helps.
     captions: what to encode; the empty caption comes along.
     encoder: how.
     info: of the encoder; kept beside them.
@@ -106,6 +115,8 @@ def write_store(
     part = unique[start : start + batch_size]
     rows, part_mask = encoder.encode(part)
     encoder.forget()
+    if folder is None:
+      continue
     if features is None:
       features = np.lib.format.open_memmap(
         folder / _FEATURES,
@@ -115,6 +126,8 @@ def write_store(
       )
     features[start : start + len(part)] = rows
     mask.append(part_mask)
+  if folder is None:
+    return len(unique)
   features.flush()
   np.save(folder / _MASK, np.concatenate(mask))
   (folder / _CAPTIONS).write_text(json.dumps(unique), encoding="utf-8")

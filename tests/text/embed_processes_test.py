@@ -1,0 +1,31 @@
+# SPDX-License-Identifier: Apache-2.0
+import subprocess
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+PROMPTS = ("a cat", "a dog that runs", "a bird", "five", "six fish swim")
+
+
+def embed(count, prompts, out):
+  """What `count` processes write, by file."""
+  program = ["embed_text", "--config=configs/demo.py", f"--prompts={prompts}"]
+  flags = [f"--out={out}", "--config.text.batch_size=2"]
+  launch = [ROOT / "launch" / "local.sh", str(count)]
+  result = subprocess.run(
+    [*launch, *program, *flags],
+    cwd=ROOT,
+    capture_output=True,
+    text=True,
+    timeout=300,
+  )
+  assert result.returncode == 0, result.stderr[-2000:]
+  assert result.stdout == f"6 captions: {out}\n"
+  return {p.name: p.read_bytes() for p in out.iterdir()}
+
+
+def test_two_processes_write_what_one_does(tmp_path, minilm):
+  del minilm  # Only whether it is there.
+  prompts = tmp_path / "prompts.txt"
+  prompts.write_text("\n".join(PROMPTS) + "\n")
+  one = embed(1, prompts, tmp_path / "one")
+  assert embed(2, prompts, tmp_path / "two") == one
