@@ -95,7 +95,16 @@ ORDER = {
     "multidiffusion",
     "sampler",
   ),
-  "media": ("pixels", "files", "read", "write", "sheet"),
+  "media": (
+    "pixels",
+    "files",
+    "still",
+    "reel",
+    "read",
+    "segment",
+    "write",
+    "sheet",
+  ),
   "profiling": (
     "ledger",
     "network",
