@@ -30,6 +30,7 @@ LAYERS = {
   "doers": ("training", "inference"),
   "composition": (
     "encoders",
+    "feed",
     "build",
     "initial",
     "parity",
@@ -55,6 +56,7 @@ LAYERS = {
     "data.sprites",
     "data.styles",
     "data.write",
+    "data.throughput",
   ),
 }
 UNITS = {unit for units in LAYERS.values() for unit in units}
@@ -70,6 +72,7 @@ ORDER = {
     "process",
     "condition",
     "mesh",
+    "data",
     "recipe",
     "parse",
   ),
@@ -144,7 +147,18 @@ ORDER = {
     "clips",
     "emoji_motion",
     "record",
+    "source",
+    "built",
+    "shards",
+    "folder",
+    "ucf101",
+    "mixture",
+    "draw",
+    "batches",
     "loader",
+    "prepare",
+    "pipeline",
+    "ucf101_builder",
   ),
   "conditioning": ("low_res", "mask", "task", "seam", "style"),
   "evaluation": (
