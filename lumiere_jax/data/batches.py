@@ -59,12 +59,11 @@ class Ledger:
     over = broken > self._max_share * drawn
     enough = drawn >= ENOUGH or not self._max_share
     if len(failures) >= TRIES or (over and enough):
+      name = failures[-1][0] if failures else max(self._told, default="")
       raise UserError(
         f"{broken} of the last {drawn} items drawn cannot be used "
         f"({self.summary()}), more than data.max_broken_share="
-        f"{self._max_share}; the last was {failures[-1][0]!r}"
-        if failures
-        else f"{broken} of the last {drawn} items drawn cannot be used"
+        f"{self._max_share}; one of them is {name!r}"
       )
 
   def summary(self) -> str:

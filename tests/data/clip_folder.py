@@ -9,7 +9,7 @@ from PIL import Image
 from tests import video_files
 
 # What is in it, and why the last four cannot be used.
-GOOD = tuple(f"sub/v{n}.mp4" for n in range(6)) + ("w.mkv", "x.avi")
+GOOD = (*(f"sub/v{n}.mp4" for n in range(6)), "w.mkv", "x.avi")
 BROKEN = {
   "empty.mp4": "empty",
   "noise.mp4": "unreadable",
