@@ -106,6 +106,7 @@ ORDER = {
     "read",
     "segment",
     "write",
+    "transcode",
     "sheet",
   ),
   "profiling": (
@@ -156,7 +157,9 @@ ORDER = {
     "draw",
     "batches",
     "loader",
+    "beam",
     "prepare",
+    "shard_writer",
     "pipeline",
     "ucf101_builder",
   ),

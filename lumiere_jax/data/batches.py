@@ -58,7 +58,12 @@ class Ledger:
     drawn, broken = len(self._recent), sum(self._recent)
     over = broken > self._max_share * drawn
     enough = drawn >= ENOUGH or not self._max_share
-    if len(failures) >= TRIES or (over and enough):
+    if len(failures) >= TRIES:
+      raise UserError(
+        f"{TRIES} items in a row cannot be used ({self.summary()}); the last "
+        f"is {failures[-1][0]!r}"
+      )
+    if over and enough:
       name = failures[-1][0] if failures else max(self._told, default="")
       raise UserError(
         f"{broken} of the last {drawn} items drawn cannot be used "

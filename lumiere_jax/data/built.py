@@ -72,6 +72,9 @@ class BuiltSource:
   def name(self, index: int) -> str:
     return f"{self._name}-{self._split}[{index}]"
 
+  def stamp(self, index: int) -> str:
+    return self.fingerprint()
+
   def captions(self) -> list[str]:
     text = (self._folder / "metadata.json").read_text(encoding="utf-8")
     by_split = json.loads(text)["captions"]

@@ -73,20 +73,19 @@ class FileSource:
   def name(self, index: int) -> str:
     return self._names[index]
 
+  def stamp(self, index: int) -> str:
+    path = self._folder / self._files[index]
+    if self._captions is None:
+      return f"{_size(path)} {_size(_text_file(path))}"
+    return f"{_size(path)} {self._captions[index]}"
+
   def captions(self) -> list[str]:
     return sorted({self._caption(i) for i in range(len(self))} - {""})
 
   def fingerprint(self) -> str:
-    def parts() -> Iterator[Any]:
-      for index, file in enumerate(self._files):
-        yield file
-        yield _size(self._folder / file)
-        if self._captions is None:
-          yield _size(_text_file(self._folder / file))
-        else:
-          yield self._captions[index]
-
-    return digest(parts())
+    return digest(
+      f"{self._names[i]}\0{self.stamp(i)}" for i in range(len(self))
+    )
 
   def attribution(self) -> str:
     return read_attribution(self._folder)

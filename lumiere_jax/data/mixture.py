@@ -62,6 +62,10 @@ class Mixture:
     part, inside = self._locate(index)
     return part.name(inside)
 
+  def stamp(self, index: int) -> str:
+    part, inside = self._locate(index)
+    return part.stamp(inside)
+
   def captions(self) -> list[str]:
     return sorted({c for part in self.parts for c in part.captions()})
 

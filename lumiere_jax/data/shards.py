@@ -107,6 +107,9 @@ class ShardSource:
       index -= count
     raise IndexError(index)
 
+  def stamp(self, index: int) -> str:
+    return self.fingerprint()
+
   def captions(self) -> list[str]:
     return sorted(
       {caption for stem in self._stems for _, caption in self._clips(stem)}
@@ -118,7 +121,8 @@ class ShardSource:
   def attribution(self) -> str:
     return read_attribution(self._folder)
 
-  def _clips(self, stem: str) -> list[tuple[str, str]]:
+  def _clips(self, stem: str) -> list[list[str]]:
+    """Name and caption of each record of a shard."""
     return read_json(self._folder / f"{stem}.json")["clips"]
 
 

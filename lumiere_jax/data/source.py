@@ -77,6 +77,10 @@ class Source(Protocol):
     """How an item is called, once in the source."""
     ...
 
+  def stamp(self, index: int) -> str:
+    """Changes if the item does, without reading all of it."""
+    ...
+
   def captions(self) -> list[str]:
     """Every caption that an item has, sorted, each once."""
     ...

@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from lumiere_jax.data import ucf101
-from lumiere_jax.data.pipeline import import_beam
+from lumiere_jax.data.beam import import_beam
 
 # Without TensorFlow, tfds writes no more than 1 GiB other than as a pipeline.
 MOST_BYTES = 900 * 2**20

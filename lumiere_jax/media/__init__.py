@@ -30,6 +30,7 @@ from lumiere_jax.media.still import (
   frames_of_image,
   read_image,
 )
+from lumiere_jax.media.transcode import transcode
 from lumiere_jax.media.write import (
   encode_mp4,
   save_npy,
@@ -64,6 +65,7 @@ __all__ = [
   "save_npy",
   "to_float",
   "to_uint8",
+  "transcode",
   "write_mp4",
   "write_png",
   "write_webp",

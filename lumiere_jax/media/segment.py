@@ -36,7 +36,7 @@ REASONS = (
 _BEFORE = (0.0, 10.0, float("inf"))
 # Of a second: less than this may be missing at the end of what a file says it
 # has; audio and rounding make such a difference.
-_SLACK = 0.2
+SLACK = 0.2
 
 File = str | os.PathLike[str] | bytes
 
@@ -130,7 +130,7 @@ def read_segment(file: File, wish: Wish) -> Clip:
   Raises:
     Unusable: there is no such clip in the file.
   """
-  with _opened(file) as (container, stream):
+  with opened(file) as (container, stream):
     length = _length(container, stream)
     last = (wish.num_frames - 1) / wish.fps
     least = wish.min_seconds or last + 2 * ROUNDING
@@ -161,23 +161,23 @@ def probe(file: File) -> Facts:
   Raises:
     Unusable: there is no video, or less of it than the file says.
   """
-  with _opened(file) as (container, stream):
+  with opened(file) as (container, stream):
     claimed = float((stream.duration or 0) * stream.time_base)
     head = next(container.decode(stream), None)
     if head is None:
       raise Unusable("damaged", "it has no frame that can be decoded")
     _rewind(container, stream)
     end, count = _last_end(container, stream), stream.frames
-    if end < claimed - _SLACK - 2 / _rate(stream):
+    if end < claimed - SLACK - 2 / rate_of(stream):
       raise Unusable("damaged", f"{end:.2f} s of the {claimed:.2f} s it claims")
     context = stream.codec_context
     return Facts(
-      end, _rate(stream, count, end), head.width, head.height, context.name
+      end, rate_of(stream, count, end), head.width, head.height, context.name
     )
 
 
 @contextlib.contextmanager
-def _opened(file: File) -> Iterator[tuple[Any, Any]]:
+def opened(file: File) -> Iterator[tuple[Any, Any]]:
   """A container and its video, whose troubles have names."""
   av = import_av()
   _check(file)
@@ -215,14 +215,15 @@ def _check(file: File) -> None:
     raise Unusable("empty", "it has no bytes")
 
 
-def _rate(stream: Any, count: int = 0, seconds: float = 0.0) -> float:
+def rate_of(stream: Any, count: int = 0, seconds: float = 0.0) -> float:
   """Frames a second, on average."""
   if count and seconds:
     return count / seconds
   return float(stream.average_rate or stream.guessed_rate or 25)
 
 
-def _origin(stream: Any) -> float:
+def origin_of(stream: Any) -> float:
+  """Timestamp of the first frame, in seconds."""
   return float((stream.start_time or 0) * stream.time_base)
 
 
@@ -240,22 +241,22 @@ def _length(container: Any, stream: Any) -> float:
 
 def _rewind(container: Any, stream: Any) -> None:
   """To the first packet; by its own timestamp, some miss the first keyframe."""
-  container.seek(int(max(0.0, _origin(stream) - 10) * 10**6))
+  container.seek(int(max(0.0, origin_of(stream) - 10) * 10**6))
 
 
 def _last_end(container: Any, stream: Any) -> float:
   """When the last frame of what is left of the container ends."""
-  end, origin, count = 0.0, _origin(stream), 0
+  end, origin, count = 0.0, origin_of(stream), 0
   for packet in container.demux(stream):
     if not packet.size:
       continue
     count += 1
     if packet.pts is None:  # Raw streams have no timestamps.
-      end = max(end, count / _rate(stream))
+      end = max(end, count / rate_of(stream))
       continue
     length = float((packet.duration or 0) * stream.time_base)
     time = float(packet.pts * stream.time_base) - origin
-    end = max(end, time + (length or 1 / _rate(stream)))
+    end = max(end, time + (length or 1 / rate_of(stream)))
   return end
 
 
@@ -263,7 +264,7 @@ def _frames_from(
   container: Any, stream: Any, start: float, wish: Wish
 ) -> tuple[Iterator[tuple[float, float, Any]], float]:
   """Frames from a keyframe on, and the start that it leads to."""
-  origin = _origin(stream)
+  origin = origin_of(stream)
   for before in _BEFORE:
     target = max(0.0, start - before)
     stamp = Fraction(target + origin).limit_denominator(10**6)
@@ -271,7 +272,7 @@ def _frames_from(
       container.seek(int(stamp / stream.time_base), stream=stream)
     else:
       _rewind(container, stream)
-    frames = timed_frames(container, stream, _rate(stream), origin)
+    frames = timed_frames(container, stream, rate_of(stream), origin)
     head = next(frames, None)
     if head is not None and (head[0] <= start + ROUNDING or not target):
       break
@@ -309,7 +310,7 @@ def _collect(
     if count == wish.num_frames:
       return clip
   _, end, frame = last
-  if not count or end < until - _SLACK:
+  if not count or end < until - SLACK:
     raise Unusable("damaged", f"only {end - start:.2f} s of a clip are whole")
   clip[count:] = prepare(frame)[0][wish.part]
   return clip
