@@ -126,6 +126,10 @@ class Batches:
     self._position += 1
     return batch
 
+  def read(self, position: int) -> dict[str, np.ndarray]:
+    """The batch at a position, with its "broken", read in this thread."""
+    return self._dataset[position]
+
   def get_state(self) -> dict[str, Any]:
     ledger = self.ledger
     return {

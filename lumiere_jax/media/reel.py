@@ -141,16 +141,29 @@ def preparer(
   fit: str,
   behind: str,
   centering: tuple[float, float] = (0.5, 0.5),
+  *,
+  quick: bool = False,
 ) -> Callable[[Any], tuple[np.ndarray, Size]]:
-  """Turns a decoded frame into pixels of the size, and its own size."""
+  """Turns a decoded frame into pixels of the size, and its own size.
+
+  Args:
+    size: height and width; None keeps the frame's.
+    fit: one of FITS.
+    behind: colour that what is transparent becomes.
+    centering: as in `fit_image`.
+    quick: much larger frames are averaged over blocks first, to no less than
+      twice the size; their own size is then that one.
+  """
 
   def prepare(frame):
     check_size(frame.width, frame.height)
     if isinstance(frame, Image.Image):
       pixels = np.asarray(flatten(frame, behind))
     else:
-      pixels = frame.to_ndarray(format="rgb24")
       turns = round(frame.rotation / 90) % 4
+      if quick and size is not None:
+        frame = _shrunk(frame, 2 * max(size))
+      pixels = frame.to_ndarray(format="rgb24")
       pixels = np.ascontiguousarray(np.rot90(pixels, turns))
     source = Size(*pixels.shape[:2])
     if size is not None:
@@ -159,3 +172,16 @@ def preparer(
     return pixels, source
 
   return prepare
+
+
+def _shrunk(frame: Any, least: int) -> Any:
+  """Averages over blocks, of whole pixels nearly, down to sides of `least`."""
+  block = min(frame.width, frame.height) // least
+  if block < 2:
+    return frame
+  return frame.reformat(
+    width=round(frame.width / block),
+    height=round(frame.height / block),
+    format="rgb24",
+    interpolation="AREA",
+  )

@@ -290,7 +290,7 @@ def _collect(
 ) -> Clip:
   """The clip; all that is wanted until `until` (seconds) must be there."""
   clip = np.empty(wish.shape, np.uint8)
-  prepare = preparer(wish.size, wish.fit, "white", wish.centering)
+  prepare = preparer(wish.size, wish.fit, "white", wish.centering, quick=True)
   count, shown, last = 0, None, (start, start, None)
 
   def noted():
