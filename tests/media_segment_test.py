@@ -198,6 +198,27 @@ def test_a_file_whose_index_is_cut_off_is_unreadable(tmp_path):
     media.read_segment(path, wish())
 
 
+def test_much_larger_frames_are_as_if_resized_at_once(tmp_path):
+  rng = np.random.default_rng(0)
+  # Colours change less than brightness, as in what cameras see.
+  base = rng.integers(0, 256, (9, 16, 1)) + rng.integers(-30, 31, (9, 16, 3))
+  base = np.clip(base, 0, 255).astype(np.uint8)
+  image = np.asarray(Image.fromarray(base).resize((320, 180), 3))
+  media.write_mp4(tmp_path / "v.mp4", np.repeat(image[None], 16, axis=0), 8)
+  clip = media.read_segment(tmp_path / "v.mp4", wish(size=(32, 32)))
+  slow = media.read_video(tmp_path / "v.mp4", num_frames=1, size=(32, 32)).clip
+  difference = clip[0].astype(int) - slow[0]
+  assert np.abs(difference).mean() < 2 and np.abs(difference).max() < 12
+  assert difference.any()  # It did take the short way.
+
+
+def test_much_larger_white_frames_are_white(tmp_path):
+  white = np.full((16, 180, 320, 3), 255, np.uint8)
+  media.write_mp4(tmp_path / "v.mp4", white, 8)
+  clip = media.read_segment(tmp_path / "v.mp4", wish(size=(32, 32)))
+  assert clip.min() == 255
+
+
 def test_what_a_probe_tells(tmp_path):
   for name in ("v.mp4", "v.mkv"):
     facts = media.probe(video_files.write_video(tmp_path / name))

@@ -182,6 +182,6 @@ def _shrunk(frame: Any, least: int) -> Any:
   return frame.reformat(
     width=round(frame.width / block),
     height=round(frame.height / block),
-    format="rgb24",
+    format="yuv444p",  # Not RGB: that would make 253 of white.
     interpolation="AREA",
   )

@@ -145,7 +145,7 @@ def test_too_many_broken_files_stop_the_run(cfg):
   for reason in clip_folder.BROKEN.values():
     assert f"{reason}: " in str(caught.value)
   none = _make(dataclasses.replace(cfg, max_broken_share=0.0))
-  with pytest.raises(UserError, match=r"^[1-4] of .* max_broken_share=0\.0"):
+  with pytest.raises(UserError, match=r"^[1-4] of .*max_broken_share=0\.0"):
     for _ in range(batches.ENOUGH):
       next(none)
 
