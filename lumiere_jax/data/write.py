@@ -26,7 +26,7 @@ from lumiere_jax.config.data import KINDS, MEDIA
 from lumiere_jax.data import pack, pipeline, shards
 from lumiere_jax.data.beam import import_beam
 from lumiere_jax.data.prepare import Job, Recipe
-from lumiere_jax.encoding import text_encoder
+from lumiere_jax.encoders import text_encoder
 from lumiere_jax.errors import UserError, nearest
 from lumiere_jax.inference.prompt import read_prompts
 from lumiere_jax.text.store import write_store

@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 
-from lumiere_jax import build, media
+from lumiere_jax import feed, media
 from lumiere_jax.config import (
   Config,
   DataConfig,
@@ -223,7 +223,7 @@ def test_training_takes_the_encoded_captions(shards):
       text=TextConfig(**({"max_tokens": 6} | text)),
       train=TrainConfig(batch_size=4),
     )
-    return build.train_batches(cfg, NoEncoder())
+    return feed.train_batches(cfg, NoEncoder())
 
   batch = next(batches())
   assert set(batch) == {"pixels", "text", "mask"}

@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from lumiere_jax import build, train
+from lumiere_jax import feed, train
 from lumiere_jax.config import from_dict
 from lumiere_jax.errors import UserError
 from lumiere_jax.weights import folder
@@ -106,7 +106,7 @@ def test_captions_are_encoded_where_the_data_have_none(tmp_path):
   )
   train_cfg = dataclasses.replace(cfg.train, batch_size=3)
   encoder = Counting()
-  batches = build.train_batches(
+  batches = feed.train_batches(
     dataclasses.replace(cfg, data=data, train=train_cfg), encoder
   )
   assert encoder.prepared == sorted(map(clip_folder.caption, clip_folder.GOOD))
