@@ -61,7 +61,7 @@ setup(
     "tpu": ["jax[tpu]"],
     "plan": ["jax[tpu]"],  # compiles for TPUs on a machine that has none
     # Shards of clips, and drawing styles; emoji_motion needs neither.
-    "data": ["apache-beam>=2.70", "resvg-py>=0.2"],
+    "data": ["apache-beam>=2.77", "resvg-py>=0.2"],
     "eval": ["matplotlib>=3.9"],
     "convert": [
       "diffusers>=0.35",
@@ -72,7 +72,7 @@ setup(
     ],
     # setuptools: the suite builds a wheel without asking an index.
     "dev": [
-      "apache-beam>=2.70",
+      "apache-beam>=2.77",
       "resvg-py>=0.2",
       "beartype>=0.20",
       "pytest>=8.4",

@@ -19,7 +19,7 @@ WINDOW = 2000
 ENOUGH = 200
 # Of batches that are read ahead, in bytes and in number.
 _AHEAD_BYTES = 512 * 2**20
-_AHEAD = 8
+AHEAD = 8
 
 
 class Ledger:
@@ -110,7 +110,7 @@ class Batches:
     self._dataset, self._num_workers = dataset, num_workers
     self._max_broken_share = max_broken_share
     ahead = _AHEAD_BYTES // max(1, batch_bytes)
-    self._ahead = min(_AHEAD, max(1, ahead))
+    self._ahead = min(AHEAD, max(1, ahead))
     self._position, self._iterator = 0, None
     self.ledger = Ledger(max_broken_share)
 
