@@ -60,7 +60,8 @@ setup(
     "gpu": ["jax[cuda13]"],
     "tpu": ["jax[tpu]"],
     "plan": ["jax[tpu]"],  # compiles for TPUs on a machine that has none
-    "data": ["resvg-py>=0.2"],  # drawing styles; emoji_motion needs no more
+    # Shards of clips, and drawing styles; emoji_motion needs neither.
+    "data": ["apache-beam>=2.77", "resvg-py>=0.2"],
     "eval": ["matplotlib>=3.9"],
     "convert": [
       "diffusers>=0.35",
@@ -71,6 +72,7 @@ setup(
     ],
     # setuptools: the suite builds a wheel without asking an index.
     "dev": [
+      "apache-beam>=2.77",
       "beartype>=0.20",
       "jsonschema>=4.20",
       "pytest>=8.4",

@@ -25,7 +25,6 @@ from lumiere_jax.conditioning.task import (
   nothing_given,
 )
 from lumiere_jax.config import Config, SamplerConfig, UNetConfig
-from lumiere_jax.data import loader
 from lumiere_jax.diffusion.loss import diffusion_loss
 from lumiere_jax.diffusion.schedule import make_schedule
 from lumiere_jax.errors import UserError, nearest
@@ -293,38 +292,6 @@ def given_batch(
   if not TASKS[task].clip:
     given = Given(*(x[0] for x in given))
   return Given(*(np.broadcast_to(x, (count, *x.shape)) for x in given))
-
-
-class TextBatches:
-  """Training batches whose captions are replaced by their encoding.
-
-  Holds "pixels" uint8, "text" (b s d) float16 and "mask" (b s).
-  """
-
-  def __init__(self, batches: Any, encoder: Encoder):
-    self._batches, self._encoder = batches, encoder
-    self.get_state = batches.get_state
-    self.set_state = batches.set_state
-
-  def __next__(self) -> dict[str, np.ndarray]:
-    batch = next(self._batches)
-    text, mask = self._encoder.encode([str(c) for c in batch["caption"]])
-    return {"pixels": batch["pixels"], "text": text, "mask": mask}
-
-
-def train_batches(cfg: Config, encoder: Encoder) -> TextBatches:
-  """Endless batches of this process's share, all captions encoded at once."""
-  batches = loader.make_loader(
-    cfg.data,
-    stage=cfg.train.stage,
-    batch_size=cfg.train.batch_size // jax.process_count(),
-    seed=cfg.train.seed,
-    shard_index=jax.process_index(),
-    shard_count=jax.process_count(),
-  )
-  # After what a user can get wrong: it takes a minute.
-  encoder.prepare(loader.captions(cfg.data))
-  return TextBatches(batches, encoder)
 
 
 def loss_fn(cfg: Config, encoder: Encoder, mesh: Mesh | None = None) -> LossFn:

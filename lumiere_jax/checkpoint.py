@@ -36,8 +36,10 @@ MAY_CHANGE = (
   "mesh",
   "model.remat",
   "data.data_dir",
+  "data.max_broken_share",
   "text.weights",  # A path, as the next two.
   "text.store",
+  "text.cache_mb",
   "train.init_from",  # A path; whose weights lie there may not.
   "train.steps",
   "train.log_every",

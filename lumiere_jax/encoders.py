@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The frozen text encoder of a configuration."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from lumiere_jax.config import Config, TextConfig
 from lumiere_jax.errors import UserError
 from lumiere_jax.text.encoder import (
@@ -43,13 +46,27 @@ def text_encoder(cfg: Config, shardings: Shardings | None = None) -> Encoder:
 def _open_store(text: TextConfig) -> TextStore:
   """Captions that the encoder of the config has encoded."""
   store = TextStore(text.store)
-  for name in ("encoder", "lower_case", "max_tokens"):
-    if store.info.get(name) != getattr(text, name):
-      raise UserError(
-        f"text.store={text.store!r} was made with text.{name}="
-        f"{store.info.get(name)!r}, the config has {getattr(text, name)!r}"
-      )
+  check_encoded(text, store.info, f"text.store={text.store!r} was made")
   return store
+
+
+def check_encoded(text: TextConfig, info: Mapping[str, Any], what: str) -> None:
+  """Checks that captions were encoded as the config would.
+
+  Args:
+    text: the config's encoder.
+    info: what has encoded them.
+    what: they, as a message says it.
+
+  Raises:
+    UserError: they were not.
+  """
+  for name in ("encoder", "lower_case", "max_tokens"):
+    if info.get(name) != getattr(text, name):
+      raise UserError(
+        f"{what} with text.{name}={info.get(name)!r}, the config has "
+        f"{getattr(text, name)!r}"
+      )
 
 
 def _saved_encoder(

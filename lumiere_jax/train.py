@@ -17,7 +17,16 @@ from pathlib import Path
 import jax
 from jax.sharding import Mesh
 
-from lumiere_jax import build, cli, encoders, initial, media, sharding, trees
+from lumiere_jax import (
+  build,
+  cli,
+  encoders,
+  feed,
+  initial,
+  media,
+  sharding,
+  trees,
+)
 from lumiere_jax.checkpoint import Checkpointer, Keep
 from lumiere_jax.config import Config, TrainConfig, to_dict
 from lumiere_jax.data import loader
@@ -144,7 +153,7 @@ def fit(cfg: Config, workdir: Path, *, allow_changes: bool = False) -> None:
     keep=_keep(cfg.train),
     allow_changes=allow_changes,
   )
-  batches = build.train_batches(cfg, encoder)
+  batches = feed.train_batches(cfg, encoder)
   hooks = ()
   if cfg.train.sample_every:
     hooks = (sample_hook(cfg, encoder, workdir, mesh),)

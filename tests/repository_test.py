@@ -27,6 +27,7 @@ LONGER_FUNCTIONS = {"training/loop.py": 100}
 
 # Imported only by the functions that need them: slow, or optional.
 HEAVY = (
+  "apache_beam",
   "av",
   "diffusers",
   "grain",
@@ -46,8 +47,12 @@ FORBIDDEN = re.compile(
   r"|https?://[^\s]*(?:r[e]gistr|/s[i]mple/|d[e]bian)"
 )
 
-# A tfds builder is a class, and its base class is needed to define it.
-NEEDED = {"lumiere_jax.data.emoji_motion": ["tensorflow_datasets"]}
+# What they define are classes, whose base classes are needed.
+NEEDED = {
+  "lumiere_jax.data.emoji_motion": ["tensorflow_datasets"],
+  "lumiere_jax.data.shard_writer": ["apache_beam"],
+  "lumiere_jax.data.ucf101_builder": ["tensorflow_datasets"],
+}
 
 # What the make targets leave behind.
 MADE = {".venv", ".pytest_cache", ".ruff_cache", "__pycache__", "out"}

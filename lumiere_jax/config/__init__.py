@@ -8,6 +8,7 @@ They are hashable, so they can be static arguments of `jax.jit`.
 
 from lumiere_jax.config.check import told_as
 from lumiere_jax.config.condition import ConditionConfig, MixtureConfig
+from lumiere_jax.config.data import DataConfig, SourceConfig
 from lumiere_jax.config.mesh import MeshConfig
 from lumiere_jax.config.network import TemporalConfig, UNetConfig
 from lumiere_jax.config.parse import (
@@ -25,7 +26,6 @@ from lumiere_jax.config.process import (
 )
 from lumiere_jax.config.recipe import (
   Config,
-  DataConfig,
   TextConfig,
   TrainConfig,
 )
@@ -39,6 +39,7 @@ __all__ = [
   "MixtureConfig",
   "SamplerConfig",
   "ScheduleConfig",
+  "SourceConfig",
   "TemporalConfig",
   "TextConfig",
   "TrainConfig",

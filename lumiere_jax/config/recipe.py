@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Text, data, training, and the whole configuration."""
+"""Text, training, and the whole configuration."""
 
 from dataclasses import dataclass, field
 
 from lumiere_jax.config.check import check, check_regex, choice
 from lumiere_jax.config.condition import ConditionConfig
+from lumiere_jax.config.data import DataConfig
 from lumiere_jax.config.mesh import MeshConfig
 from lumiere_jax.config.network import UNetConfig
 from lumiere_jax.config.process import (
@@ -28,6 +29,8 @@ class TextConfig:
     lower_case: captions are read in lower case, as IF reads them.
     max_tokens: captions are padded or cut to this length.
     batch_size: captions encoded in one call.
+    cache_mb: memory for encoded captions, in 10^6 bytes. A data set whose
+      captions fit has them encoded at the start, any other as they come.
   """
 
   encoder: str = "minilm"
@@ -37,83 +40,17 @@ class TextConfig:
   lower_case: bool = False
   max_tokens: int = 24
   batch_size: int = 8
+  cache_mb: int = 4000
 
   def __post_init__(self):
-    check(self.batch_size > 0, f"text.batch_size={self.batch_size} must be > 0")
+    for name in ("batch_size", "cache_mb"):
+      value = getattr(self, name)
+      check(value > 0, f"text.{name}={value} must be > 0")
     choice(self.encoder, ("minilm", "t5", "bert"), "text.encoder")
     choice(self.dtype, ("float32", "bfloat16"), "text.dtype")
     check(
       2 < self.max_tokens <= 512,
       f"text.max_tokens={self.max_tokens} must be in 3..512",
-    )
-
-
-@dataclass(frozen=True, kw_only=True)
-class DataConfig:
-  """The clips a model is trained on and makes.
-
-  Attributes:
-    name: dataset; "emoji_motion".
-    data_dir: folder where the built dataset lies.
-    config: builder config, which fixes the objects and the size.
-    split: the split to train on.
-    num_frames: frames of a clip.
-    fps: frames a second.
-    size_px: height and width of a frame.
-    segment_frames: frames of the segments, drawn anywhere in a clip, that
-      training sees; 0 is the whole clip.
-    crop_px: height and width of the squares, drawn anywhere in a frame, that
-      training sees; 0 is the whole frame.
-    motion_caption_rate: share of stills in stage 1 that carry the clip's whole
-      caption rather than the one without movement.
-    focus: movements that training draws more often: those that come hard.
-    focus_share: share of the examples that `focus`, if any, gets.
-    num_workers: worker processes that read and decode; 0 reads in this one.
-  """
-
-  name: str = "emoji_motion"
-  data_dir: str = "data"
-  config: str = "demo32"
-  split: str = "train"
-  num_frames: int = 80
-  fps: int = 16
-  size_px: int = 32
-  segment_frames: int = 0
-  crop_px: int = 0
-  motion_caption_rate: float = 0.5
-  focus: tuple[str, ...] = ()
-  focus_share: float = 0.5
-  num_workers: int = 0
-
-  @property
-  def train_size(self) -> tuple[int, int, int]:
-    """Frames, height and width of what training sees.
-
-    Raises:
-      UserError: the clips are smaller than that.
-    """
-    for name, value, most in (
-      ("segment_frames", self.segment_frames, self.num_frames),
-      ("crop_px", self.crop_px, self.size_px),
-    ):
-      check(value <= most, f"data.{name}={value} must be in 0..{most}")
-    side = self.crop_px or self.size_px
-    return (self.segment_frames or self.num_frames, side, side)
-
-  def __post_init__(self):
-    check(self.num_frames > 0, f"data.num_frames={self.num_frames} must be > 0")
-    check(self.fps > 0, f"data.fps={self.fps} must be > 0")
-    check(self.size_px > 0, f"data.size_px={self.size_px} must be > 0")
-    for name in ("segment_frames", "crop_px"):
-      value = getattr(self, name)
-      check(value >= 0, f"data.{name}={value} must be >= 0")
-    check(
-      0 <= self.motion_caption_rate <= 1,
-      f"data.motion_caption_rate={self.motion_caption_rate} must be in [0, 1]",
-    )
-    check(
-      0 < self.focus_share < 1,
-      f"data.focus_share={self.focus_share} must be between 0 and 1",
     )
 
 

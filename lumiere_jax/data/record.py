@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reads tf.train.Example records without TensorFlow."""
+"""Reads and writes tf.train.Example records without TensorFlow."""
 
 import functools
+from collections.abc import Mapping
 
 from lumiere_jax.errors import UserError
 
@@ -49,6 +50,19 @@ def _example_class() -> type:
   return message_factory.GetMessageClass(
     pool.FindMessageTypeByName("clip.Example")
   )
+
+
+def serialize(values: Mapping[str, bytes | int]) -> bytes:
+  """The record of bytes and integers, by their names; `parse` inverts it."""
+  example = _example_class()()
+  for key in sorted(values):
+    entry = example.features.feature.add(key=key)
+    value = values[key]
+    if isinstance(value, int):
+      entry.value.int64_list.value.append(value)
+    else:
+      entry.value.bytes_list.value.append(value)
+  return example.SerializeToString(deterministic=True)
 
 
 def parse(record: bytes) -> dict[str, bytes | int]:

@@ -12,38 +12,60 @@ from lumiere_jax.media.files import (
   publish_together,
 )
 from lumiere_jax.media.pixels import Clip, to_float, to_uint8
-from lumiere_jax.media.read import (
+from lumiere_jax.media.read import Footage, read_video
+from lumiere_jax.media.segment import (
+  Facts,
+  Unusable,
+  Wish,
+  probe,
+  read_segment,
+  read_still,
+)
+from lumiere_jax.media.sheet import contact_sheet, contact_sheet_many
+from lumiere_jax.media.still import (
   FITS,
-  Footage,
   Picture,
   Size,
   fit_image,
   frames_of_image,
   read_image,
-  read_video,
 )
-from lumiere_jax.media.sheet import contact_sheet, contact_sheet_many
-from lumiere_jax.media.write import save_npy, write_mp4, write_png, write_webp
+from lumiere_jax.media.transcode import transcode
+from lumiere_jax.media.write import (
+  encode_mp4,
+  save_npy,
+  write_mp4,
+  write_png,
+  write_webp,
+)
 
 __all__ = [
   "FITS",
   "Clip",
+  "Facts",
   "Footage",
   "Picture",
   "Size",
+  "Unusable",
+  "Wish",
   "check_free",
   "contact_sheet",
   "contact_sheet_many",
+  "encode_mp4",
   "fit_image",
   "frames_of_image",
   "free_path",
   "new_file",
+  "probe",
   "publish_together",
   "read_image",
+  "read_segment",
+  "read_still",
   "read_video",
   "save_npy",
   "to_float",
   "to_uint8",
+  "transcode",
   "write_mp4",
   "write_png",
   "write_webp",

@@ -2,6 +2,7 @@
 """Writes clips and images. Nothing is overwritten."""
 
 import os
+from collections.abc import Iterable
 from fractions import Fraction
 from typing import Any
 
@@ -35,7 +36,6 @@ def write_mp4(
   Raises:
     UserError: the file exists, an odd size, or no PyAV.
   """
-  av = import_av()
   if scale < 1:
     raise UserError(f"scale={scale} must be 1 or more")
   clip = check_clip(clip).repeat(scale, axis=1).repeat(scale, axis=2)
@@ -44,15 +44,32 @@ def write_mp4(
     raise UserError(
       f"H.264 needs even sizes, got {height}x{width} at scale={scale}"
     )
-  rate = _rate(fps)
-  with (
-    new_file(path) as temporary,
-    av.open(
-      temporary, "w", format="mp4", options={"movflags": "+faststart"}
-    ) as container,
-  ):
+  with new_file(path) as temporary:
+    encode_mp4(temporary, clip, (height, width), fps, preset="slow")
+
+
+def encode_mp4(
+  path: str | os.PathLike[str],
+  frames: Iterable[UInt8[np.ndarray, "h w 3"]],
+  size: tuple[int, int],
+  fps: float | int,
+  **options: str,
+) -> None:
+  """Writes frames, one after the other, as `write_mp4` does; over any file.
+
+  Args:
+    path: the file.
+    frames: of the size.
+    size: height and width, both even.
+    fps: frames a second.
+    **options: of libx264, other than for a clip that is looked at.
+  """
+  rate, (height, width) = _rate(fps), size
+  with import_av().open(
+    path, "w", format="mp4", options={"movflags": "+faststart"}
+  ) as container:
     # One thread: the same bytes whatever the number of cores.
-    options = {"crf": str(_CRF), "preset": "slow", "threads": "1"}
+    options = {"crf": str(_CRF), "threads": "1"} | options
     stream = container.add_stream("libx264", rate=rate, options=options)
     stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
     stream.time_base = 1 / rate
@@ -60,8 +77,9 @@ def write_mp4(
     context.time_base = 1 / rate
     context.colorspace = context.color_primaries = _BT709
     context.color_trc, context.color_range = _BT709, _LIMITED_RANGE
-    for i, image in enumerate(clip):
-      frame = _to_bt709(av.VideoFrame.from_ndarray(image, format="rgb24"))
+    video_frame = import_av().VideoFrame
+    for i, image in enumerate(frames):
+      frame = _to_bt709(video_frame.from_ndarray(image, format="rgb24"))
       frame.pts, frame.duration, frame.time_base = i, 1, 1 / rate
       container.mux(stream.encode(frame))
     container.mux(stream.encode(None))

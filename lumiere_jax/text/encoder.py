@@ -2,6 +2,7 @@
 """The frozen language model that turns captions into features per token."""
 
 import importlib.metadata
+from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, runtime_checkable
@@ -42,6 +43,8 @@ class Shardings(NamedTuple):
   tokens: jax.sharding.Sharding
 
 
+# Of one caption: features (s, d) and mask (s,).
+_Row = tuple[np.ndarray, np.ndarray]
 Encoding = tuple[Float[np.ndarray, "b s d"], Bool[np.ndarray, "b s"]]
 
 
@@ -66,7 +69,7 @@ class Encoder(Protocol):
 
 
 class TextEncoder:
-  """Encodes captions in batches of one size and remembers each of them.
+  """Encodes captions in batches of one size and remembers the last of them.
 
   A caption's features do not depend on what else is encoded with it, so all
   calls share one compiled program.
@@ -83,6 +86,7 @@ class TextEncoder:
     *,
     batch_size: int,
     shardings: Shardings | None = None,
+    cache_mb: int = 4000,
   ):
     """Compiles nothing yet.
 
@@ -92,14 +96,17 @@ class TextEncoder:
       tokenizer: fixes s.
       batch_size: captions encoded in one call.
       shardings: where parameters and tokens lie; one device if not given.
+      cache_mb: memory for what is remembered, in 10^6 bytes.
     """
     self._apply = jax.jit(apply)
     self._tokens_sharding = shardings and shardings.tokens
     self._params = jax.device_put(params, shardings and shardings.params)
     self._tokenizer = tokenizer
     self._batch_size = batch_size
-    self._cache: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+    self._cache: OrderedDict[str, _Row] = OrderedDict()
     self.width = jax.eval_shape(apply, params, *tokenizer([""])).shape[-1]
+    size = tokenizer.max_tokens * (2 * self.width + 1)
+    self._most = max(1, cache_mb * 10**6 // size)
 
   def encode(self, captions: Sequence[str]) -> Encoding:
     """Returns the last hidden states, and where there is no padding.
@@ -111,18 +118,31 @@ class TextEncoder:
       float16 features (b s d), half a caption's memory in the cache, and the
       mask (b s).
     """
-    new = [c for c in dict.fromkeys(captions) if c not in self._cache]
+    wanted = dict.fromkeys(captions)
+    rows = {c: self._cache[c] for c in wanted if c in self._cache}
+    new = [c for c in wanted if c not in rows]
     for start in range(0, len(new), self._batch_size):
-      self._encode_batch(new[start : start + self._batch_size])
+      rows |= self._encode_batch(new[start : start + self._batch_size])
+    self._remember(rows)
     shape = (len(captions), self._tokenizer.max_tokens)
     features = np.empty((*shape, self.width), np.float16)
     mask = np.empty(shape, np.bool_)
     for row, caption in enumerate(captions):
-      features[row], mask[row] = self._cache[caption]
+      features[row], mask[row] = rows[caption]
     return features, mask
 
   def prepare(self, captions: Sequence[str]) -> None:
-    """Encodes captions before they are asked for, and says so."""
+    """Encodes captions before they are asked for, if all can be remembered.
+
+    Says what it does.
+    """
+    if len(captions) > self._most:
+      print(
+        f"{len(captions):,} captions are encoded as they come, and "
+        f"{self._most:,} remembered (text.cache_mb)",
+        flush=True,
+      )
+      return
     print(f"encoding {len(captions):,} captions", flush=True)
     for start in tqdm(range(0, len(captions), 512), "captions", disable=None):
       self.encode(captions[start : start + 512])
@@ -141,7 +161,15 @@ class TextEncoder:
     """The encoding of the empty caption, with b = 1."""
     return self.encode([""])
 
-  def _encode_batch(self, captions: list[str]) -> None:
+  def _remember(self, rows: dict[str, _Row]) -> None:
+    """Keeps captions as the last used, and no more than there is room for."""
+    for caption, row in rows.items():
+      self._cache[caption] = row
+      self._cache.move_to_end(caption)
+    while len(self._cache) > self._most:
+      self._cache.popitem(last=False)
+
+  def _encode_batch(self, captions: list[str]) -> dict[str, _Row]:
     padding = [""] * (self._batch_size - len(captions))
     ids, mask = self._tokenizer(captions + padding)
     tokens = jax.device_put((ids, mask), self._tokens_sharding)
@@ -152,9 +180,11 @@ class TextEncoder:
         f"must be finite and within float16's {_LARGEST:.0f}"
       )
     features = features.astype(np.float16)
-    for row, caption in enumerate(captions):
-      # A copy: a view would keep the whole batch in memory.
-      self._cache[caption] = features[row].copy(), mask[row].copy()
+    # Copies: a view would keep the whole batch in memory.
+    return {
+      caption: (features[row].copy(), mask[row].copy())
+      for row, caption in enumerate(captions)
+    }
 
 
 def load_minilm(
@@ -239,6 +269,7 @@ def _make(
     tokenizer,
     batch_size=cfg.batch_size,
     shardings=shardings,
+    cache_mb=cfg.cache_mb,
   )
 
 

@@ -9,7 +9,8 @@ import sys
 import numpy as np
 import pytest
 
-from lumiere_jax.data import captions, clips, loader, world
+from lumiere_jax.data import captions, clips, loader, mixture, world
+from lumiere_jax.data.draw import Draw
 from lumiere_jax.errors import UserError
 
 
@@ -282,7 +283,7 @@ def test_training_sees_parts_drawn_anywhere(tiny, train, stage):
 def test_parts_are_drawn_from_the_first_place_to_the_last(tiny):
   cfg = dataclasses.replace(tiny, segment_frames=14, crop_px=15)
   place = np.stack(np.meshgrid(*map(range, (16, 16, 16)), indexing="ij"), -1)
-  draw = loader._Draw((16, 16, 16, 3), cfg.train_size, "video", 0.5)
+  draw = Draw(mixture.open_sources(cfg), cfg, "video")
   rng = np.random.default_rng(0)
   starts = {
     tuple(draw._cut(place, (14, 15, 15), rng)[0, 0, 0]) for _ in range(99)

@@ -111,6 +111,46 @@ def test_tells_how_much_of_a_long_caption_is_read(encoder):
   assert encoder.read_tokens("ghost " * 100) == encoder.encode([""])[0].shape[1]
 
 
+def test_no_more_is_remembered_than_there_is_room_for(
+  network, tokenizer_file, capsys
+):
+  table = np.random.default_rng(0).normal(size=(9, 5)).astype(np.float32)
+  encoder = TextEncoder(
+    network,
+    {"table": table},
+    Tokenizer(tokenizer_file, max_tokens=7),
+    batch_size=3,
+    cache_mb=1,
+  )
+  # 7 tokens of 5 numbers of 2 bytes and a byte of mask.
+  encoder._most = 2
+  wanted, _ = encoder.encode(CAPTIONS)
+  assert list(encoder._cache) == ["", "cat spins"]
+  network.rows.clear()
+  again, _ = encoder.encode(CAPTIONS)
+  np.testing.assert_array_equal(again, wanted)
+  jax.effects_barrier()
+  assert len(network.rows) == 3  # "a dog", "cat", "dog spins".
+  network.rows.clear()
+  encoder.prepare(["cat", "dog spins", "a dog"])
+  jax.effects_barrier()
+  assert not network.rows
+  said = capsys.readouterr().out
+  assert "3 captions are encoded as they come, and 2 remembered" in said
+  encoder.prepare(["cat", "dog spins"])
+  assert set(encoder._cache) == {"cat", "dog spins"}
+
+
+def test_the_room_is_in_bytes(network, tokenizer_file):
+  table = np.zeros((9, 5), np.float32)
+  tokenizer = Tokenizer(tokenizer_file, max_tokens=7)
+  encoder = TextEncoder(
+    network, {"table": table}, tokenizer, batch_size=3, cache_mb=2
+  )
+  features, mask = encoder.encode(["a dog"])
+  assert encoder._most == 2 * 10**6 // (features.nbytes + mask.nbytes)
+
+
 def test_missing_package_names_the_command(monkeypatch):
   def absent(name):
     raise importlib.metadata.PackageNotFoundError(name)

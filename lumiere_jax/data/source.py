@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where clips come from: captioned items, by random access."""
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+import numpy as np
+
+from lumiere_jax.config import DataConfig, SourceConfig
+from lumiere_jax.errors import UserError
+from lumiere_jax.shapes import Bool, Float
+
+# What names a built data set or a folder: one of several sources, or the only
+# one.
+AnySource = SourceConfig | DataConfig
+
+ATTRIBUTION = "ATTRIBUTION.md"
+
+
+class Frames(NamedTuple):
+  """A clip as it is stored, at its size and rate.
+
+  Attributes:
+    data: zlib-compressed uint8.
+    shape: (t, h, w, c).
+  """
+
+  data: bytes
+  shape: tuple[int, int, int, int]
+
+
+class Text(NamedTuple):
+  """A caption as the frozen encoder has encoded it."""
+
+  features: Float[np.ndarray, "s d"]
+  mask: Bool[np.ndarray, " s"]
+
+
+class Item(NamedTuple):
+  """What a source has, not yet decoded.
+
+  Attributes:
+    media: path of a file, all bytes of one, or frames.
+    caption: what the clip or image shows.
+    image_caption: what a still of the clip shows, if that is told apart.
+    still: it is an image.
+    text: the caption, encoded.
+  """
+
+  media: str | bytes | Frames
+  caption: str
+  image_caption: str | None = None
+  still: bool = False
+  text: Text | None = None
+
+
+@runtime_checkable
+class Source(Protocol):
+  """Items by number; pickled to worker processes, which open files anew.
+
+  Attributes:
+    text: what encoded the captions that the items carry, as a text store says
+      it (encoder, lower_case, max_tokens, width); None if they carry none.
+  """
+
+  text: Mapping[str, Any] | None
+
+  def __len__(self) -> int: ...
+
+  def __getitem__(self, index: int) -> Item:
+    """Raises media.Unusable if there is no such item after all."""
+    ...
+
+  def name(self, index: int) -> str:
+    """How an item is called, once in the source."""
+    ...
+
+  def stamp(self, index: int) -> str:
+    """Changes if the item does, without reading all of it."""
+    ...
+
+  def captions(self) -> list[str]:
+    """Every caption that an item has, sorted, each once."""
+    ...
+
+  def fingerprint(self) -> str:
+    """Sixteen hexadecimal digits of names, sizes and counts."""
+    ...
+
+  def attribution(self) -> str:
+    """Licence and attribution of what the items show."""
+    ...
+
+
+def digest(parts: Iterable[Any]) -> str:
+  """Sixteen hexadecimal digits of the text of things, in their order."""
+  whole = hashlib.sha256()
+  for part in parts:
+    whole.update(str(part).encode() + b"\0")
+  return whole.hexdigest()[:16]
+
+
+def read_attribution(folder: Path) -> str:
+  """What a folder says of its licence, or that it says nothing."""
+  for name in (ATTRIBUTION, "LICENSE", "LICENSE.txt", "LICENSE.md"):
+    if (folder / name).is_file():
+      return (folder / name).read_text(encoding="utf-8", errors="replace")
+  return (
+    f"The clips of {folder.resolve().name!r}; nothing is said there of their "
+    f"licence ({ATTRIBUTION})."
+  )
+
+
+def check_folder(folder: str, what: str) -> Path:
+  """Returns the folder.
+
+  Raises:
+    UserError: there is none.
+  """
+  if not Path(folder).is_dir():
+    raise UserError(f"data_dir={folder!r} is no folder; it must hold {what}")
+  return Path(folder)

@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Training batches: the data of a config, with captions encoded.
+
+A part of the composition root.
+"""
+
+from typing import Any
+
+import jax
+import numpy as np
+
+from lumiere_jax.config import Config
+from lumiere_jax.data import loader
+from lumiere_jax.encoders import check_encoded
+from lumiere_jax.errors import UserError
+from lumiere_jax.text.encoder import Encoder
+
+
+class TextBatches:
+  """Training batches whose captions are replaced by their encoding.
+
+  Holds "pixels" uint8, "text" (b s d) float16 and "mask" (b s), which are
+  those of the data where they carry them.
+  """
+
+  def __init__(self, batches: Any, encoder: Encoder):
+    self._batches, self._encoder = batches, encoder
+    self.get_state = batches.get_state
+    self.set_state = batches.set_state
+
+  def __next__(self) -> dict[str, np.ndarray]:
+    batch = next(self._batches)
+    captions = batch.pop("caption")
+    if "text" not in batch:
+      encoded = self._encoder.encode([str(c) for c in captions])
+      batch["text"], batch["mask"] = encoded
+    return batch
+
+
+def train_batches(cfg: Config, encoder: Encoder) -> TextBatches:
+  """Endless batches of this process's share.
+
+  Captions come encoded with the data, or from a text store, or are encoded
+  here: all at once where they can be remembered, else as they come.
+
+  Raises:
+    UserError: there are no such data, or they are of another text encoder.
+  """
+  batches = loader.make_loader(
+    cfg.data,
+    stage=cfg.train.stage,
+    batch_size=cfg.train.batch_size // jax.process_count(),
+    seed=cfg.train.seed,
+    shard_index=jax.process_index(),
+    shard_count=jax.process_count(),
+  )
+  sources = batches.sources
+  if sources.text is not None:
+    check_encoded(
+      cfg.text, sources.text, f"captions of {cfg.data.data_dir!r} were encoded"
+    )
+    if (width := sources.text.get("width")) != cfg.model.encoder_hid_dim:
+      raise UserError(
+        f"captions of {cfg.data.data_dir!r} have width {width}, the config "
+        f"has model.encoder_hid_dim={cfg.model.encoder_hid_dim}"
+      )
+  else:
+    # After what a user can get wrong: it takes a minute.
+    encoder.prepare(sources.captions())
+  return TextBatches(batches, encoder)
