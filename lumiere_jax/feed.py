@@ -4,9 +4,9 @@
 A part of the composition root.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
-import jax
 import numpy as np
 
 from lumiere_jax.config import Config
@@ -27,6 +27,7 @@ class TextBatches:
     self._batches, self._encoder = batches, encoder
     self.get_state = batches.get_state
     self.set_state = batches.set_state
+    self.reorder = batches.reorder
 
   def __next__(self) -> dict[str, np.ndarray]:
     batch = next(self._batches)
@@ -37,11 +38,18 @@ class TextBatches:
     return batch
 
 
-def train_batches(cfg: Config, encoder: Encoder) -> TextBatches:
+def train_batches(
+  cfg: Config, encoder: Encoder, rows: Sequence[int] | None = None
+) -> TextBatches:
   """Endless batches of this process's share.
 
   Captions come encoded with the data, or from a text store, or are encoded
   here: all at once where they can be remembered, else as they come.
+
+  Args:
+    cfg: of the run.
+    encoder: of its text.
+    rows: which of a batch's examples this process reads; None is all.
 
   Raises:
     UserError: there are no such data, or they are of another text encoder.
@@ -49,10 +57,9 @@ def train_batches(cfg: Config, encoder: Encoder) -> TextBatches:
   batches = loader.make_loader(
     cfg.data,
     stage=cfg.train.stage,
-    batch_size=cfg.train.batch_size // jax.process_count(),
+    batch_size=cfg.train.batch_size,
     seed=cfg.train.seed,
-    shard_index=jax.process_index(),
-    shard_count=jax.process_count(),
+    rows=rows,
   )
   sources = batches.sources
   if sources.text is not None:

@@ -153,7 +153,8 @@ def fit(cfg: Config, workdir: Path, *, allow_changes: bool = False) -> None:
     keep=_keep(cfg.train),
     allow_changes=allow_changes,
   )
-  batches = feed.train_batches(cfg, encoder)
+  rows = sharding.local_rows(mesh, cfg.train.batch_size)
+  batches = feed.train_batches(cfg, encoder, rows)
   hooks = ()
   if cfg.train.sample_every:
     hooks = (sample_hook(cfg, encoder, workdir, mesh),)

@@ -4,6 +4,7 @@
 import collections
 import json
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -90,7 +91,7 @@ class Batches:
 
   def __init__(
     self,
-    dataset: Any,
+    make: Callable[[int], Any],
     sources: Mixture,
     *,
     num_workers: int = 0,
@@ -100,14 +101,15 @@ class Batches:
     """Reads nothing yet.
 
     Args:
-      dataset: grain.MapDataset of batches.
+      make: number of an order to the grain.MapDataset of its batches.
       sources: what they are drawn from.
       num_workers: worker processes; needs parsed absl flags (grain).
       max_broken_share: as in `Ledger`.
       batch_bytes: of one batch, for how many are read ahead.
     """
     self.sources = sources
-    self._dataset, self._num_workers = dataset, num_workers
+    self._make, self._num_workers = make, num_workers
+    self._order, self._dataset = 0, make(0)
     self._max_broken_share = max_broken_share
     ahead = _AHEAD_BYTES // max(1, batch_bytes)
     self._ahead = min(AHEAD, max(1, ahead))
@@ -134,6 +136,7 @@ class Batches:
     ledger = self.ledger
     return {
       "batches": self._position,
+      "order": self._order,
       "drawn": ledger.drawn,
       "broken": dict(ledger.broken),
     }
@@ -151,9 +154,16 @@ class Batches:
         "begin in another workdir, with --init_from of the old weights"
       )
     self._position, self._iterator = int(state["batches"]), None
+    self._order = int(state.get("order", 0))
+    self._dataset = self._make(self._order)
     self.ledger = Ledger(self._max_broken_share)
     self.ledger.drawn = int(state.get("drawn", 0))
     self.ledger.broken.update(state.get("broken", {}))
+
+  def reorder(self) -> None:
+    """Goes on, from here, in another order and with other parts drawn."""
+    self._order, self._iterator = self._order + 1, None
+    self._dataset = self._make(self._order)
 
   def _begin(self) -> Any:
     import grain

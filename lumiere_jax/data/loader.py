@@ -2,7 +2,7 @@
 """Batches for training, and labelled clips for evaluation."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,8 @@ from lumiere_jax.errors import UserError, nearest
 from lumiere_jax.shapes import VideoU8
 
 STAGES = ("image", "video")
+# Between the seeds of one order and the next.
+_ORDERS = 0x9E3779B1
 
 dataset_folder = built.dataset_folder
 
@@ -39,8 +41,7 @@ def make_loader(
   stage: str,
   batch_size: int,
   seed: int,
-  shard_index: int = 0,
-  shard_count: int = 1,
+  rows: Sequence[int] | None = None,
 ) -> Batches:
   """Endless shuffled batches of what the config names.
 
@@ -48,17 +49,16 @@ def make_loader(
   (b, t, h, w, c) in stage "video" and (b, h, w, c), a drawn frame of each
   clip, in stage "image", of `cfg.train_size`; and, of sources that hold
   encoded captions, "text" (b, s, d) and "mask" (b, s). Which examples come,
-  and in which order, depends on the seed only, not on the number of workers;
-  all shards together see what one would. `get_state` and `set_state` resume
-  exactly, with any number of either.
+  and in which order, depends on the seed only, not on the number of workers or
+  of processes, each of which reads its rows of the same batches. `get_state`
+  and `set_state` resume exactly, with any number of either.
 
   Args:
     cfg: the data; `num_workers` > 0 needs parsed absl flags (grain).
     stage: "image" or "video".
-    batch_size: examples in a batch of this shard.
+    batch_size: examples in a batch, of all processes.
     seed: of the order and of what is drawn.
-    shard_index: which share of the examples this process reads.
-    shard_count: how many shares there are.
+    rows: which of a batch's examples this process reads; None is all.
 
   Raises:
     UserError: no such data, split, stage or movement, or clips of another
@@ -70,21 +70,49 @@ def make_loader(
   for part in sources.parts:
     if isinstance(part, BuiltSource):
       _check_shape(part, cfg)
-  # Sliced after the drawing: an example is the same in any number of shards.
-  dataset = _order(sources, cfg, seed).random_map(Draw(sources, cfg, stage))
-  dataset = dataset[shard_index::shard_count]
   frames, *size = cfg.train_size
-  return Batches(
+  picked = tuple(range(batch_size) if rows is None else map(int, rows))
+
+  def batches(order: int) -> Any:
+    import grain
+
+    # Another order is the order of another seed.
+    number = (seed + order * _ORDERS) % 2**32
+    examples = _order(sources, cfg, number).random_map(
+      Draw(sources, cfg, stage)
+    )
+    # Picked after the drawing: an example is the same in any number of parts.
+    if picked != tuple(range(batch_size)):
+      examples = grain.MapDataset.source(_Rows(examples, batch_size, picked))
     # There is no remainder; grain cannot count one beyond its largest number.
-    dataset.batch(batch_size, drop_remainder=True),
+    return examples.batch(len(picked), drop_remainder=True)
+
+  return Batches(
+    batches,
     sources,
     num_workers=cfg.num_workers,
     max_broken_share=cfg.max_broken_share,
-    batch_bytes=batch_size
+    batch_bytes=len(picked)
     * math.prod(size)
     * 3
     * (frames if stage == "video" else 1),
   )
+
+
+@dataclass(frozen=True)
+class _Rows:
+  """By random access, the examples that are in some rows of each batch."""
+
+  examples: Any
+  batch_size: int
+  rows: tuple[int, ...]
+
+  def __len__(self) -> int:
+    return len(self.examples) // self.batch_size * len(self.rows)
+
+  def __getitem__(self, index: int) -> Any:
+    batch, row = divmod(index, len(self.rows))
+    return self.examples[batch * self.batch_size + self.rows[row]]
 
 
 def _order(sources: Mixture, cfg: DataConfig, seed: int) -> Any:

@@ -33,10 +33,9 @@ def _make(cfg, index=0, count=1, stage="video", total=4):
   return loader.make_loader(
     cfg,
     stage=stage,
-    batch_size=total // count,
+    batch_size=total,
     seed=3,
-    shard_index=index,
-    shard_count=count,
+    rows=range(total)[index::count],
   )
 
 

@@ -2,6 +2,7 @@
 import collections
 import dataclasses
 import itertools
+import json
 import re
 import subprocess
 import sys
@@ -178,14 +179,27 @@ def test_workers_change_neither_the_examples_nor_resume(tiny):
 
 
 @pytest.mark.parametrize("stage", ["image", "video"])
-def test_shards_are_disjoint_and_together_see_what_one_would(tiny, stage):
-  (whole,) = _take(tiny, 1, stage=stage, batch_size=8)
-  for index in range(2):
-    (part,) = _take(
-      tiny, 1, stage=stage, shard_index=index, shard_count=2, batch_size=4
-    )
-    for key in ("pixels", "caption"):
-      np.testing.assert_array_equal(part[key], whole[key][index::2])
+def test_processes_see_their_rows_of_what_one_would(tiny, stage):
+  whole = _take(tiny, 2, stage=stage, batch_size=8)
+  for rows in ([0, 1, 2, 3], [4, 5, 6, 7], [1, 2, 6]):
+    parts = _take(tiny, 2, stage=stage, batch_size=8, rows=rows)
+    for part, batch in zip(parts, whole, strict=True):
+      for key in ("pixels", "caption"):
+        np.testing.assert_array_equal(part[key], batch[key][rows])
+
+
+def test_another_order_is_kept_in_the_position(tiny):
+  options = {"stage": "video", "batch_size": 4, "seed": 0}
+  straight = loader.make_loader(tiny, **options)
+  first = [next(straight) for _ in range(4)]
+  other = loader.make_loader(tiny, **options)
+  next(other), next(other)
+  other.reorder()
+  third = next(other)
+  assert not _equal([third], first[2:3])
+  resumed = loader.make_loader(tiny, **options)
+  resumed.set_state(json.loads(json.dumps(other.get_state())))
+  assert _equal([next(resumed)], [next(other)])
 
 
 def test_the_listed_captions_are_those_of_the_split(tiny, train, held_out):
