@@ -93,8 +93,15 @@ def place_examples(tree: PyTree, mesh: Mesh) -> PyTree:
   """
 
   def place(x: AnyArray) -> jax.Array:
+    if jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key):
+      data = place(jax.random.key_data(x))
+      return jax.random.wrap_key_data(data, impl=jax.random.key_impl(x))
     split = x.shape[0] % batch_shares(mesh) == 0
     sharding = batch_sharding(mesh, x.ndim) if split else replicated(mesh)
-    return jax.device_put(x, sharding)
+    host = np.asarray(x)
+    # Each process has all of it, and cuts out what is its devices'.
+    return jax.make_array_from_callback(
+      x.shape, sharding, lambda index: host[index]
+    )
 
   return jax.tree.map(place, tree)
