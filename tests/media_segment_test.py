@@ -192,6 +192,24 @@ def media_with_index_first(path):
   return path
 
 
+def test_a_frame_that_the_decoder_mends_is_damage_where_it_is_wanted(tmp_path):
+  rng = np.random.default_rng(0)
+  noise = rng.integers(0, 256, (32, 96, 96, 3), np.uint8)
+  path = tmp_path / "v.mp4"
+  media.encode_mp4(path, noise, (96, 96), 16)
+  data, rng = bytearray(path.read_bytes()), np.random.default_rng(1)
+  start = data.index(b"mdat") + 4
+  for share in (0.65, 0.7, 0.75):  # Damage may be read as something valid.
+    at = start + int((len(data) - start) * share)
+    data[at : at + 60] = rng.integers(0, 256, 60, np.uint8).tobytes()
+  path.write_bytes(data)
+  assert len(media.read_video(path).clip) == 32  # The decoder gives all.
+  early = media.read_segment(path, wish(fps=16, num_frames=8))
+  assert early.shape[0] == 8
+  with pytest.raises(Unusable, match="damaged: a frame of it is corrupt"):
+    media.read_segment(path, wish(fps=16, num_frames=32))
+
+
 def test_a_file_whose_index_is_cut_off_is_unreadable(tmp_path):
   path = video_files.cut_off(video_files.write_video(tmp_path / "v.mp4"), 0.8)
   with pytest.raises(Unusable, match="unreadable"):
