@@ -2,6 +2,8 @@
 """Parts of videos: the right frames, by few decoded ones, or a named reason."""
 
 import io
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -192,6 +194,24 @@ def media_with_index_first(path):
   return path
 
 
+def test_a_frame_that_the_decoder_mends_is_damage_where_it_is_wanted(tmp_path):
+  rng = np.random.default_rng(0)
+  noise = rng.integers(0, 256, (32, 96, 96, 3), np.uint8)
+  path = tmp_path / "v.mp4"
+  media.encode_mp4(path, noise, (96, 96), 16)
+  data, rng = bytearray(path.read_bytes()), np.random.default_rng(1)
+  start = data.index(b"mdat") + 4
+  for share in (0.65, 0.7, 0.75):  # Damage may be read as something valid.
+    at = start + int((len(data) - start) * share)
+    data[at : at + 60] = rng.integers(0, 256, 60, np.uint8).tobytes()
+  path.write_bytes(data)
+  assert len(media.read_video(path).clip) == 32  # The decoder gives all.
+  early = media.read_segment(path, wish(fps=16, num_frames=8))
+  assert early.shape[0] == 8
+  with pytest.raises(Unusable, match="damaged: a frame of it is corrupt"):
+    media.read_segment(path, wish(fps=16, num_frames=32))
+
+
 def test_a_file_whose_index_is_cut_off_is_unreadable(tmp_path):
   path = video_files.cut_off(video_files.write_video(tmp_path / "v.mp4"), 0.8)
   with pytest.raises(Unusable, match="unreadable"):
@@ -217,6 +237,40 @@ def test_much_larger_white_frames_are_white(tmp_path):
   media.write_mp4(tmp_path / "v.mp4", white, 8)
   clip = media.read_segment(tmp_path / "v.mp4", wish(size=(32, 32)))
   assert clip.min() == 255
+
+
+_MEMORY = """
+import resource, sys
+import av
+from lumiere_jax import media
+
+def peak():  # In kB.
+  return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+def read(start):
+  wish = media.Wish(num_frames=8, fps=8, size=(32, 32), start=start,
+                    max_seek_seconds=99.0)
+  media.read_segment(sys.argv[1], wish)
+
+before = peak()
+read(1.0)
+media.transcode(sys.argv[1], sys.argv[2], short_px=64)
+print((peak() - before) / 1e3)
+"""
+
+
+def test_memory_does_not_grow_with_the_length_of_a_video(tmp_path):
+  path = tmp_path / "v.mp4"
+  frames = (np.full((360, 640, 3), n % 256, np.uint8) for n in range(240))
+  media.encode_mp4(path, frames, (360, 640), 24, g="240", preset="ultrafast")
+  result = subprocess.run(
+    [sys.executable, "-c", _MEMORY, str(path), str(tmp_path / "o.mp4")],
+    check=True,
+    capture_output=True,
+    text=True,
+  )
+  # All frames, as they are decoded, take 83 MB.
+  assert float(result.stdout) < 40
 
 
 def test_what_a_probe_tells(tmp_path):

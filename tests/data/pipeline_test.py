@@ -133,7 +133,9 @@ def test_a_pipeline_that_was_killed_goes_on(clips, tmp_path, monkeypatch):
   assert mine == theirs
 
 
-def test_what_changes_is_written_anew_and_nothing_else(clips, tmp_path):
+def test_what_changes_is_written_anew_and_nothing_else(
+  clips, tmp_path, monkeypatch
+):
   out, folder = tmp_path / "out", tmp_path / "clips"
   folder.mkdir()
   for name in ("a", "b", "c", "d"):
@@ -148,6 +150,12 @@ def test_what_changes_is_written_anew_and_nothing_else(clips, tmp_path):
   assert "another caption" in _source(out).captions()
   other = _job(folder, out, num_shards=4, recipe=Recipe(min_seconds=0.5))
   assert pipeline.run(other)["shards_written_now"] == 4
+  monkeypatch.setattr(prepare, "prepared", None)
+  with pytest.raises(TypeError):
+    pipeline.run(job)
+  # What there was is no more, and is not taken for whole.
+  with pytest.raises(UserError, match=r"description\.json"):
+    _source(out)
   with pytest.raises(UserError, match=r"of 4, not of 2: give --num_shards=4"):
     pipeline.run(_job(folder, out, num_shards=2))
 
