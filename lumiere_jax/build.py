@@ -32,7 +32,7 @@ from lumiere_jax.inference.generate import Generator
 from lumiere_jax.models.sharded import check_frames, make_apply
 from lumiere_jax.models.stunet import STUNet, is_input, is_temporal
 from lumiere_jax.shapes import Key, PyTree
-from lumiere_jax.text.encoder import Encoder
+from lumiere_jax.text.encoder import Encoding
 from lumiere_jax.training.step import LossFn
 from lumiere_jax.weights import folder
 
@@ -294,8 +294,13 @@ def given_batch(
   return Given(*(np.broadcast_to(x, (count, *x.shape)) for x in given))
 
 
-def loss_fn(cfg: Config, encoder: Encoder, mesh: Mesh | None = None) -> LossFn:
+def loss_fn(cfg: Config, empty: Encoding, mesh: Mesh | None = None) -> LossFn:
   """The diffusion loss of each example, with captions dropped at random.
+
+  Args:
+    cfg: the recipe.
+    empty: the encoding of the empty caption.
+    mesh: the devices; None is one.
 
   Raises:
     UserError: the mesh cannot split the clips.
@@ -304,7 +309,7 @@ def loss_fn(cfg: Config, encoder: Encoder, mesh: Mesh | None = None) -> LossFn:
     check_frames(cfg.model, cfg.data.train_size[0], mesh)
   network = make_apply(cfg.model, mesh)
   schedule = make_schedule(cfg.diffusion.schedule)
-  empty_text, empty_mask = encoder.empty
+  empty_text, empty_mask = empty
 
   def loss(params: PyTree, batch: Mapping[str, jax.Array], keys: Key):
     def split(key):

@@ -25,6 +25,7 @@ from lumiere_jax import (
   initial,
   media,
   sharding,
+  stage,
   trees,
 )
 from lumiere_jax.checkpoint import Checkpointer, Keep
@@ -38,16 +39,8 @@ from lumiere_jax.shapes import PyTree
 from lumiere_jax.text.encoder import Encoder
 from lumiere_jax.training.log import Logger
 from lumiere_jax.training.loop import Hook, Parts, train
-from lumiere_jax.training.optimizer import make_optimizer
 from lumiere_jax.training.phases import Phases
-from lumiere_jax.training.state import (
-  TrainState,
-  abstract_state,
-  full_ema,
-  place_state,
-  shardings_of,
-)
-from lumiere_jax.training.step import make_train_step
+from lumiere_jax.training.state import TrainState, full_ema, place_state
 from lumiere_jax.weights import folder
 
 
@@ -107,10 +100,8 @@ def describe(cfg: Config) -> str:
   lines.append(
     f"trainable {trees.count(trained):,}, frozen {trees.count(frozen):,}"
   )
-  d, b = cfg.data, cfg.train.batch_size
-  size = d.train_size if cfg.train.stage == "video" else d.train_size[1:]
-  lines.append(f"pixels {(b, *size, 3)} uint8")
-  lines.append(f"text {(b, cfg.text.max_tokens, cfg.model.encoder_hid_dim)}")
+  for name, leaf in stage.abstract_batch(cfg).items():
+    lines.append(f"{name} {leaf.shape} {leaf.dtype}")
   return "\n".join(lines)
 
 
@@ -127,23 +118,12 @@ def fit(cfg: Config, workdir: Path, *, allow_changes: bool = False) -> None:
   fingerprint = loader.fingerprint(cfg.data)
   licence = loader.attribution(cfg.data)
   mesh = sharding.make_mesh(cfg.mesh)
-  trained, frozen = build.trainable(cfg, build.abstract_params(cfg.model))
-  tx, schedule = make_optimizer(cfg.train)
-  like = abstract_state(trained, frozen, tx, mesh)
   encoder = encoders.text_encoder(cfg)
-  step = make_train_step(
-    build.loss_fn(cfg, encoder, mesh),
-    tx,
-    schedule,
-    cfg.train,
-    num_timesteps=cfg.diffusion.schedule.num_train_timesteps,
-    mesh=mesh,
-    state_shardings=shardings_of(like),
-  )
+  step, tx, like = stage.make_stage(cfg, encoder.empty, mesh)
   logger = Logger(workdir, cfg.train, phases, writes=mine)
   logger.say(
-    f"{cfg.name}: {trees.count(trained):,} parameters train, "
-    f"{trees.count(frozen):,} are frozen; {jax.device_count()} x "
+    f"{cfg.name}: {trees.count(like.params):,} parameters train, "
+    f"{trees.count(like.frozen):,} are frozen; {jax.device_count()} x "
     f"{jax.devices()[0].device_kind}"
   )
   checkpointer = Checkpointer(

@@ -36,7 +36,7 @@ def batch(b):
 
 
 def test_super_resolution_learns_from_the_smaller_clip_and_its_noise_level():
-  loss = build.loss_fn(CONFIG, ENCODER)
+  loss = build.loss_fn(CONFIG, ENCODER.empty)
   params = nets.randomised(CONFIG.model)
 
   def mean(params):

@@ -12,11 +12,9 @@ from lumiere_jax import build, cli, sharding, trees
 from lumiere_jax.config import from_dict
 from lumiere_jax.linked import weights_config
 from lumiere_jax.models.stunet import STUNet, is_temporal
+from lumiere_jax.stage import abstract_batch, make_stage
 from lumiere_jax.text.encoder import abstract_params
 from lumiere_jax.text.t5 import T5Config, T5Encoder
-from lumiere_jax.training.optimizer import make_optimizer
-from lumiere_jax.training.state import init_state
-from lumiere_jax.training.step import make_train_step
 from tests.text.hash_encoder import HashTextEncoder
 
 CONFIGS = sorted((Path(__file__).parent.parent / "configs").glob("*.py"))
@@ -114,30 +112,10 @@ def test_train_step_at_full_size(path):
   encoder = HashTextEncoder(
     max_tokens=config.text.max_tokens, width=config.model.encoder_hid_dim
   )
-  trained, frozen = build.trainable(config, params(path))
-  tx, schedule = make_optimizer(config.train)
-  state = jax.eval_shape(lambda p, f: init_state(p, f, tx), trained, frozen)
   mesh = sharding.make_mesh(devices=jax.devices()[:1])
-  step = make_train_step(
-    build.loss_fn(config, encoder),
-    tx,
-    schedule,
-    config.train,
-    num_timesteps=config.diffusion.schedule.num_train_timesteps,
-    mesh=mesh,
-    state_shardings=sharding.shard_tree(state, mesh),
-  )
-  data, b = config.data, config.train.batch_size
-  frames, *size = data.train_size
-  lead = (b, frames) if config.model.temporal else (b,)
-  text = (b, config.text.max_tokens, config.model.encoder_hid_dim)
-  batch = {
-    "pixels": ((*lead, *size, 3), jnp.uint8),
-    "text": (text, jnp.float16),
-    "mask": (text[:2], jnp.bool_),
-  }
-  batch = {k: jax.ShapeDtypeStruct(*v) for k, v in batch.items()}
-  after, metrics = jax.eval_shape(step.jitted, state, batch)
+  step, _, state = make_stage(config, encoder.empty, mesh)
+  batch = abstract_batch(config, mesh)
+  after, metrics = step.lower(state, batch).out_info
   assert jax.tree.map(lambda x: (x.shape, x.dtype), after) == jax.tree.map(
     lambda x: (x.shape, x.dtype), state
   )

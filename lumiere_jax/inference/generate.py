@@ -256,10 +256,16 @@ class Generator:
     count = text.mask.shape[0]
     keys = jax.eval_shape(lambda: sample_keys(0, range(count)))
     carry = jax.eval_shape(self._begin, keys)
+    inputs = (text, negative, given, low, keys)
+    if self._mesh is not None:
+      inputs = sharding.abstract_examples(inputs, self._mesh)
+      carry = jax.tree.map(
+        lambda x, where: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where),
+        carry,
+        _carry_shardings(self._mesh, self.shape),
+      )
     step = jax.ShapeDtypeStruct((), jnp.int32)
-    return self._advance.lower(
-      params, carry, text, negative, given, low, keys, (step, step)
-    )
+    return self._advance.lower(params, carry, *inputs, (step, step))
 
 
 def _asked(

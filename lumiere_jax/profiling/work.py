@@ -12,8 +12,7 @@ from lumiere_jax.profiling.ledger import Layer
 from lumiere_jax.profiling.network import KINDS, Network
 from lumiere_jax.shapes import Int
 
-# What the backward pass makes anew, by the name of the policy. "convs" keeps
-# what convolutions give, "offload" keeps it in the memory of the host.
+# What the backward pass makes anew, by the policy (`config.network.REMAT`).
 _ANEW: dict[str, Callable[[Layer], bool]] = {
   "none": lambda layer: False,
   "blocks": lambda layer: layer.recomputed,
@@ -21,7 +20,6 @@ _ANEW: dict[str, Callable[[Layer], bool]] = {
   "offload": lambda layer: layer.recomputed and layer.op not in _KEPT,
 }
 _KEPT = ("conv", "temporal")
-POLICIES = tuple(_ANEW)
 
 # Operations for each number that trains: clipping (3), Adam's moments and step
 # (16), decay and rate (4), the running average (3) and three norms (6).
@@ -79,19 +77,6 @@ class Flops:
     return self.total - self.update
 
 
-def policy_name(remat: str | bool) -> str:
-  """The policy that a network's `remat` names; True is "blocks".
-
-  Raises:
-    UserError: there is no such policy.
-  """
-  if isinstance(remat, bool):
-    return "blocks" if remat else "none"
-  if remat not in _ANEW:
-    raise UserError(f"no remat policy {remat!r}{nearest(remat, POLICIES)}")
-  return remat
-
-
 def forward_flops(
   layers: Iterable[Layer], counting: Counting = NOMINAL
 ) -> float:
@@ -101,7 +86,7 @@ def forward_flops(
 
 def train_flops(
   network: Network,
-  remat: str | bool = "none",
+  remat: str = "none",
   counting: Counting = NOMINAL,
 ) -> Flops:
   """Operations of one training step on the batch that was counted.
@@ -112,13 +97,15 @@ def train_flops(
 
   Args:
     network: counted with the parameters that train.
-    remat: the policy, one of POLICIES.
+    remat: the policy (`model.remat`).
     counting: what counts.
 
   Raises:
     UserError: there is no such policy.
   """
-  anew = _ANEW[policy_name(remat)]
+  if remat not in _ANEW:
+    raise UserError(f"no remat policy {remat!r}{nearest(remat, _ANEW)}")
+  anew = _ANEW[remat]
   sums = dict.fromkeys((f.name for f in fields(Flops)), 0.0)
   for layer in network.layers:
     flops = _forward(layer, counting)

@@ -6,6 +6,7 @@ first match wins, so other parallelism is other rules, not other code.
 """
 
 from lumiere_jax.sharding.batch import (
+  abstract_examples,
   batch_sharding,
   batch_shares,
   check_batch_size,
@@ -38,6 +39,7 @@ __all__ = [
   "REPLICATE",
   "RULES",
   "Rules",
+  "abstract_examples",
   "batch_sharding",
   "batch_shares",
   "check_batch_size",

@@ -2,6 +2,7 @@
 """Batches on the devices of a mesh, and which examples a process reads."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import jax
 import numpy as np
@@ -96,12 +97,26 @@ def place_examples(tree: PyTree, mesh: Mesh) -> PyTree:
     if jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key):
       data = place(jax.random.key_data(x))
       return jax.random.wrap_key_data(data, impl=jax.random.key_impl(x))
-    split = x.shape[0] % batch_shares(mesh) == 0
-    sharding = batch_sharding(mesh, x.ndim) if split else replicated(mesh)
     host = np.asarray(x)
     # Each process has all of it, and cuts out what is its devices'.
     return jax.make_array_from_callback(
-      x.shape, sharding, lambda index: host[index]
+      x.shape, _example_sharding(x, mesh), lambda index: host[index]
     )
 
   return jax.tree.map(place, tree)
+
+
+def abstract_examples(tree: PyTree, mesh: Mesh) -> PyTree:
+  """Shapes and types with the shardings of `place_examples`."""
+  return jax.tree.map(
+    lambda x: jax.ShapeDtypeStruct(
+      x.shape, x.dtype, sharding=_example_sharding(x, mesh)
+    ),
+    tree,
+  )
+
+
+def _example_sharding(x: Any, mesh: Mesh) -> NamedSharding:
+  if x.shape[0] % batch_shares(mesh):
+    return replicated(mesh)
+  return batch_sharding(mesh, x.ndim)

@@ -63,7 +63,9 @@ def make_mesh(
   devices = jax.devices() if devices is None else devices
   cfg = resolved(cfg or MeshConfig(), len(devices))
   shape = (cfg.data, cfg.fsdp, cfg.frames)
-  if cfg.slices > 1:
+  # Where nobody said so, a gradient would cross the network many times.
+  several = devices[0].platform == "tpu" and _groups(devices, "slice_index") > 1
+  if cfg.slices > 1 or several:
     placed = _across_slices(cfg, devices)
   else:
     placed = mesh_utils.create_device_mesh(
@@ -88,7 +90,7 @@ def _across_slices(cfg: MeshConfig, devices: Sequence[Any]) -> np.ndarray:
   attribute = "slice_index"
   if not hasattr(devices[0], attribute):
     attribute = "process_index"
-  found = len({getattr(device, attribute) for device in devices})
+  found = _groups(devices, attribute)
   if found != cfg.slices:
     raise UserError(f"mesh.slices={cfg.slices}, but the devices are of {found}")
   return mesh_utils.create_hybrid_device_mesh(
@@ -98,6 +100,10 @@ def _across_slices(cfg: MeshConfig, devices: Sequence[Any]) -> np.ndarray:
     process_is_granule=attribute == "process_index",
     allow_split_physical_axes=True,
   )
+
+
+def _groups(devices: Sequence[Any], attribute: str) -> int:
+  return len({getattr(device, attribute, 0) for device in devices})
 
 
 def _divisors(number: int) -> list[int]:

@@ -27,12 +27,18 @@ class Vote(enum.IntEnum):
 
 def place_vote(vote: Vote, mesh: Mesh) -> Int[Array, " n"]:
   """Brings this process's vote into a step, one number for each device."""
-  sharding = NamedSharding(mesh, PartitionSpec(mesh.axis_names))
 
   def mine(_: tuple[slice, ...]) -> np.ndarray:
     return np.full(1, int(vote), np.int32)
 
-  return jax.make_array_from_callback((mesh.size,), sharding, mine)
+  votes = abstract_votes(mesh)
+  return jax.make_array_from_callback(votes.shape, votes.sharding, mine)
+
+
+def abstract_votes(mesh: Mesh) -> jax.ShapeDtypeStruct:
+  """Shape, type and sharding of what `place_vote` returns."""
+  sharding = NamedSharding(mesh, PartitionSpec(mesh.axis_names))
+  return jax.ShapeDtypeStruct((mesh.size,), jnp.int32, sharding=sharding)
 
 
 def may_step(

@@ -16,6 +16,7 @@ from lumiere_jax.config import TrainConfig
 from lumiere_jax.shapes import Array, Float, Key, PyTree
 from lumiere_jax.training.guard import (
   Vote,
+  abstract_votes,
   after,
   may_step,
   only_if,
@@ -60,6 +61,12 @@ class TrainStep:
   ) -> tuple[TrainState, Metrics]:
     batch = sharding.place_batch(batch, self.mesh, self.batch_size)
     return self.jitted(state, batch, place_vote(vote, self.mesh))
+
+  def lower(
+    self, state: TrainState, batch: Mapping[str, Any]
+  ) -> jax.stages.Lowered:
+    """The step for shapes and where they lie, not yet compiled."""
+    return self.jitted.lower(state, batch, abstract_votes(self.mesh))
 
 
 def make_train_step(

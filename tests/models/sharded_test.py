@@ -23,9 +23,8 @@ from lumiere_jax.errors import UserError
 from lumiere_jax.inference.generate import Text
 from lumiere_jax.models.sharded import check_frames
 from lumiere_jax.nn.frames import Frames, Split, levels
-from lumiere_jax.training.optimizer import make_optimizer
+from lumiere_jax.stage import make_stage
 from lumiere_jax.training.state import place_state
-from lumiere_jax.training.step import make_train_step
 from tests.models import nets
 from tests.text.hash_encoder import HashTextEncoder
 
@@ -37,7 +36,7 @@ CFG = Config(
   data=DataConfig(size_px=8, num_frames=8),
   diffusion=DiffusionConfig(),
   sampler=SamplerConfig(name="ddim", steps=3, guidance=2.0, eta=0.5),
-  train=TrainConfig(stage="video", batch_size=8, accumulate=1, warmup_steps=0),
+  train=TrainConfig(stage="video", trainable=".", batch_size=8, warmup_steps=0),
 )
 ENCODER = HashTextEncoder(max_tokens=5, width=16)
 # (data, fsdp, frames); clips of 8 frames, and 4 at the coarsest level, which
@@ -52,17 +51,8 @@ def one_step(mesh, remat="none", accumulate=1):
     model=dataclasses.replace(MODEL, remat=remat),
     train=dataclasses.replace(CFG.train, accumulate=accumulate),
   )
-  tx, schedule = make_optimizer(cfg.train)
-  state, shardings = place_state(nets.randomised(MODEL), {}, tx, mesh)
-  step = make_train_step(
-    build.loss_fn(cfg, ENCODER, mesh),
-    tx,
-    schedule,
-    cfg.train,
-    num_timesteps=1000,
-    mesh=mesh,
-    state_shardings=shardings,
-  )
+  step, tx, like = make_stage(cfg, ENCODER.empty, mesh)
+  state = place_state(nets.randomised(MODEL), {}, tx, like)
   text, mask = ENCODER.encode([f"clip {i}" for i in range(8)])
   pixels = np.random.default_rng(0).integers(0, 256, (8, 8, 8, 8, 3), np.uint8)
   batch = {"pixels": pixels, "text": text, "mask": mask}
@@ -152,7 +142,7 @@ def convolutions(jaxpr, inside=False):
 def test_no_convolution_is_left_to_the_partitioner():
   """It would be wrong along time (tests/partitioner_test.py)."""
   mesh = mesh_of((2, 2, 2))
-  make = build.loss_fn(CFG, ENCODER, mesh)
+  make = build.loss_fn(CFG, ENCODER.empty, mesh)
   text, mask = ENCODER.encode(["a"] * 8)
   batch = {
     "pixels": np.zeros((8, 8, 8, 8, 3), np.uint8),

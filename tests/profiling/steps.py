@@ -13,14 +13,13 @@ from lumiere_jax.config import (
   DataConfig,
   DiffusionConfig,
   TemporalConfig,
+  TextConfig,
   TrainConfig,
   UNetConfig,
 )
 from lumiere_jax.models.stunet import STUNet
 from lumiere_jax.profiling.network import Call, count_network
-from lumiere_jax.training.optimizer import make_optimizer
-from lumiere_jax.training.state import init_state
-from lumiere_jax.training.step import make_train_step
+from lumiere_jax.stage import abstract_batch, make_stage
 from tests.text.hash_encoder import HashTextEncoder
 
 TOKENS = 5
@@ -40,7 +39,7 @@ NETWORKS = {
   "image": IMAGE,
   "clip": CLIP,
   "told_each_frame": replace(
-    CLIP, temporal=replace(TEMPORAL, conditioned=True), remat=True
+    CLIP, temporal=replace(TEMPORAL, conditioned=True), remat="blocks"
   ),
   "low_res": replace(
     CLIP,
@@ -57,7 +56,7 @@ NETWORKS = {
     layers_per_block=(1, 2),
     patch_size=2,
     mask_text="none",
-    remat=True,
+    remat="blocks",
   ),
 }
 CONDITIONS = {"low_res": "low_res", "masked": "mask"}
@@ -73,6 +72,7 @@ def config(name: str, size_px: int = 16, num_frames: int = 2) -> Config:
       variance="learned" if cfg.out_channels == 6 else "fixed_small"
     ),
     data=DataConfig(size_px=size_px, num_frames=num_frames),
+    text=TextConfig(max_tokens=TOKENS),
     train=TrainConfig(stage="video" if cfg.temporal else "image", batch_size=2),
   )
 
@@ -115,29 +115,9 @@ def network_call(cfg: UNetConfig, call: Call, sharding=None):
 def train_step(cfg: Config, device=None):
   """The account of a training step, and the lowered step."""
   encoder = HashTextEncoder(max_tokens=TOKENS, width=cfg.model.encoder_hid_dim)
-  trained, frozen = build.trainable(cfg, build.abstract_params(cfg.model))
+  mesh = sharding.make_mesh(devices=[device or jax.devices()[0]])
+  stage = make_stage(cfg, encoder.empty, mesh)
   network = count_network(
-    cfg.model, call_of(cfg), trees.flatten(trained).__contains__
+    cfg.model, call_of(cfg), trees.flatten(stage.like.params).__contains__
   )
-  tx, schedule = make_optimizer(cfg.train)
-  state = jax.eval_shape(lambda p, f: init_state(p, f, tx), trained, frozen)
-  mesh = sharding.make_mesh([device or jax.devices()[0]])
-  step = make_train_step(
-    build.loss_fn(cfg, encoder),
-    tx,
-    schedule,
-    cfg.train,
-    num_timesteps=cfg.diffusion.schedule.num_train_timesteps,
-    mesh=mesh,
-    state_shardings=sharding.shard_tree(state, mesh),
-  )
-  b = cfg.train.batch_size
-  lead = (b, cfg.data.num_frames) if cfg.model.temporal else (b,)
-  text = (b, TOKENS, cfg.model.encoder_hid_dim)
-  size = cfg.data.size_px
-  batch = {
-    "pixels": jax.ShapeDtypeStruct((*lead, size, size, 3), jnp.uint8),
-    "text": jax.ShapeDtypeStruct(text, jnp.float16),
-    "mask": jax.ShapeDtypeStruct(text[:2], jnp.bool_),
-  }
-  return network, step.jitted.lower(state, batch)
+  return network, stage.step.lower(stage.like, abstract_batch(cfg, mesh))

@@ -1,5 +1,4 @@
 # SPDX-License-Identifier: Apache-2.0
-import importlib.util
 import os
 import subprocess
 import sys
@@ -12,11 +11,7 @@ from lumiere_jax.errors import UserError
 from lumiere_jax.profiling import topology
 from lumiere_jax.profiling.program import compiler_flops, read_program
 from lumiere_jax.profiling.topology import LOCAL, find_topology, prepare
-
-libtpu = pytest.mark.skipif(
-  importlib.util.find_spec("libtpu") is None,
-  reason="libtpu, which compiles for TPUs, is not installed",
-)
+from tests.profiling.marks import needs_gpu_compiler, needs_libtpu
 
 
 def test_local_devices_are_those_that_there_are():
@@ -62,7 +57,7 @@ def test_what_is_missing_is_told_with_its_extra(name, what, monkeypatch):
       function(name)
 
 
-@libtpu
+@needs_libtpu
 @pytest.mark.parametrize(
   ("name", "devices", "island", "kind"),
   [
@@ -82,10 +77,7 @@ def test_slices_of_tpus(name, devices, island, kind, undone):
   assert found.devices[0].device_kind.startswith(found.chip.device_kind)
 
 
-@pytest.mark.skipif(
-  not topology._has("jax_plugins.xla_cuda13"),
-  reason="JAX's plugin for this accelerator, a GPU, is not installed",
-)
+@needs_gpu_compiler
 @pytest.mark.parametrize(
   ("name", "devices", "island"), [("h100:8", 8, 8), ("h200:8x2", 16, 8)]
 )
@@ -102,14 +94,14 @@ def test_hosts_of_gpus(name, devices, island, undone):
   assert read_program(compiled).multiplied == 2 * 256 * 128 * 256
 
 
-@libtpu
+@needs_libtpu
 def test_a_slice_that_there_cannot_be(undone):
   prepare("v5e:3x3")
   with pytest.raises(UserError, match="'v5e:3x3'"):
     find_topology("v5e:3x3")
 
 
-@libtpu
+@needs_libtpu
 def test_nothing_need_be_set_before_jax_is_imported():
   code = (
     "import jax\n"

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -86,6 +86,12 @@ def test_another_number_of_slices_is_refused():
   message = "mesh.slices=4, but the devices are of 2"
   with pytest.raises(UserError, match=re.escape(message)):
     sharding.make_mesh(MeshConfig(slices=4), TWO_SLICES)
+
+
+def test_slices_of_tpus_are_not_mixed_up_by_accident():
+  tpus = [replace(device, platform="tpu") for device in TWO_SLICES]
+  with pytest.raises(UserError, match=r"mesh.slices=1, but .* are of 2"):
+    sharding.make_mesh(MeshConfig(), tpus)
 
 
 @pytest.mark.devices(8)

@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The operations of a task, counted from its configuration alone."""
+
+import dataclasses
+from dataclasses import dataclass
+
+from lumiere_jax import build, trees
+from lumiere_jax.diffusion.multidiffusion import place_windows
+from lumiere_jax.diffusion.sampler import sampling_timesteps
+from lumiere_jax.diffusion.schedule import make_schedule
+from lumiere_jax.planning.task import Task
+from lumiere_jax.profiling.network import Call, count_network
+from lumiere_jax.profiling.work import (
+  AS_ACCELERATORS,
+  AS_CPU,
+  NOMINAL,
+  Calls,
+  Counting,
+  sample_flops,
+  sampling_calls,
+  train_flops,
+)
+
+
+@dataclass(frozen=True)
+class Account:
+  """Operations of one step on all devices, of what multiplies matrices.
+
+  Attributes:
+    nominal: with the taps that fall on padding, as papers count.
+    as_compiled: without them, as XLA counts.
+    model: nominal, and without what is computed a second time: what "model
+      FLOPs utilization" is about.
+    steps: how many such steps make a training step (1), or a clip; steps of
+      sampling without guidance count as halves.
+  """
+
+  nominal: float
+  as_compiled: float
+  model: float
+  steps: float
+
+
+def take_account(task: Task, clips: int, platform: str) -> Account:
+  """Counts one step.
+
+  Args:
+    task: what runs.
+    clips: of the step, over all devices.
+    platform: "cpu", "tpu" or "gpu".
+
+  Raises:
+    UserError: a size that the strides of the network do not divide.
+  """
+  compiled = AS_CPU if platform == "cpu" else AS_ACCELERATORS
+  if task.what == "train":
+    return _training(task, clips, compiled)
+  return _sampling(task, clips, compiled)
+
+
+def _training(task: Task, clips: int, compiled: Counting) -> Account:
+  cfg = task.cfg
+  frames, height, width = cfg.data.train_size
+  call = _call(task, clips, (frames, height, width))
+  trained, _ = build.trainable(cfg, build.abstract_params(cfg.model))
+  network = count_network(cfg.model, call, trees.flatten(trained).__contains__)
+  nominal = train_flops(network, cfg.model.remat)
+  return Account(
+    nominal=nominal.multiplied,
+    as_compiled=train_flops(network, cfg.model.remat, compiled).multiplied,
+    model=nominal.multiplied - nominal.recomputed,
+    steps=1.0,
+  )
+
+
+def _sampling(task: Task, clips: int, compiled: Counting) -> Account:
+  cfg = task.cfg
+  shape, windows = tuple(build.clip_size(cfg)), 1
+  if task.is_clip:
+    places = place_windows(shape, cfg.windows)
+    shape, windows = places.size, len(places.starts)
+  network = count_network(cfg.model, _call(task, clips, shape))
+  schedule = make_schedule(cfg.diffusion.schedule)
+  timesteps = sampling_timesteps(schedule, cfg.sampler)
+  calls = sampling_calls(cfg.sampler, timesteps, schedule.num_timesteps)
+  # The program has the dearest kind of step.
+  one = Calls(double=1, single=0) if calls.double else Calls(0, 1)
+  nominal = sample_flops(network, one, windows, NOMINAL)
+  return Account(
+    nominal=nominal,
+    as_compiled=sample_flops(network, one, windows, compiled),
+    model=nominal,
+    steps=calls.clips / one.clips,
+  )
+
+
+def _call(task: Task, clips: int, size: tuple[int, int, int]) -> Call:
+  call = Call(
+    batch=clips,
+    frames=size[0],
+    height=size[1],
+    width=size[2],
+    tokens=task.cfg.text.max_tokens,
+  )
+  return call if task.is_clip else dataclasses.replace(call, frames=1)
