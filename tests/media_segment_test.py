@@ -218,6 +218,18 @@ def test_a_file_whose_index_is_cut_off_is_unreadable(tmp_path):
     media.read_segment(path, wish())
 
 
+def test_a_codec_that_nobody_knows_is_unreadable(tmp_path):
+  path = video_files.write_video(tmp_path / "v.mp4")
+  path.write_bytes(path.read_bytes().replace(b"avc1", b"zzzz"))
+  for read in (
+    lambda: media.read_segment(path, wish()),
+    lambda: media.probe(path),
+    lambda: media.transcode(path, tmp_path / "o.mp4", fps=8),
+  ):
+    with pytest.raises(Unusable, match="unreadable: its codec is not known"):
+      read()
+
+
 def test_much_larger_frames_are_as_if_resized_at_once(tmp_path):
   rng = np.random.default_rng(0)
   # Colours change less than brightness, as in what cameras see.

@@ -189,8 +189,10 @@ def opened(file: File) -> Iterator[tuple[Any, Any]]:
         raise Unusable("unreadable", "its index is damaged")
       if not container.streams.video:
         raise Unusable("no video", "it has no video stream")
-      stage = "damaged"
       stream = container.streams.video[0]
+      if stream.codec_context is None:
+        raise Unusable("unreadable", "its codec is not known")
+      stage = "damaged"
       # Workers and reading threads are what keeps the other cores busy.
       stream.codec_context.thread_count = 1
       yield container, stream
