@@ -67,7 +67,9 @@ class FileSource:
     path = self._folder / self._files[index]
     caption = self._caption(index)
     if not caption:
-      raise Unusable("no caption", "it has no caption")
+      beside = self._captions is None and _text_file(path).is_file()
+      why = "its .txt is empty or not UTF-8" if beside else "it has no caption"
+      raise Unusable("no caption", why)
     return Item(str(path), caption, still=is_image(path.name))
 
   def name(self, index: int) -> str:
@@ -167,7 +169,7 @@ def _text_file(path: Path) -> Path:
 def _size(path: Path) -> int:
   try:
     return path.stat().st_size
-  except OSError:
+  except (OSError, ValueError):  # Of a name that no file can have.
     return -1
 
 
@@ -207,6 +209,8 @@ def _read_rows(file: Path, split: str) -> Iterator[tuple[str, str]]:
         splits.add(part := str(row.get("split", split) or ""))
         if part == split:
           count += 1
+          # JSON can hold halves of characters, which no encoder takes.
+          caption = caption.encode("utf-8", "replace").decode("utf-8")
           yield name, " ".join(caption.split())
   except UserError:  # It is a ValueError too.
     raise

@@ -23,7 +23,7 @@ from lumiere_jax.config import SourceConfig
 from lumiere_jax.data import pack
 from lumiere_jax.data.draw import pixels_of
 from lumiere_jax.data.shards import FORMAT, as_record, shard_stem
-from lumiere_jax.data.source import Frames, Item, Source, Text, digest
+from lumiere_jax.data.source import Frames, Item, Source, Text, digest, take
 from lumiere_jax.errors import UserError
 from lumiere_jax.media import Facts, Unusable
 from lumiere_jax.text.encoder import Encoder
@@ -246,7 +246,7 @@ def _items(
       try:
         if name not in numbers:
           raise Unusable("missing", "it has gone since the pipeline began")
-        some.append((name, source[numbers[name]]))
+        some.append((name, take(source, numbers[name])))
       except Unusable as error:
         about["dropped"].append((name, error.reason, error.detail))
     texts = _encoded(encoder, [item.caption for _, item in some])
