@@ -104,5 +104,7 @@ def open_records(files: Sequence[Path]) -> Any:
         opened([file])
       except RuntimeError as error:
         text = " ".join(str(error).split())
-        raise UserError(f"{file} is damaged: {text}") from error
+        raise UserError(
+          f"{file} is damaged ({text}); data.write makes it anew"
+        ) from error
     raise
