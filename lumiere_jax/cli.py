@@ -4,7 +4,6 @@
 import argparse
 import contextlib
 import ctypes
-import errno
 import faulthandler
 import importlib.util
 import math
@@ -19,10 +18,13 @@ from pathlib import Path
 from typing import Any
 
 from lumiere_jax.config import Config, from_dict, override, to_dict
-from lumiere_jax.errors import INTERRUPTED, MISTAKE, UserError
+from lumiere_jax.errors import (
+  INTERRUPTED,
+  MISTAKE,
+  UserError,
+  of_the_disk,
+)
 
-# What a full or locked disk makes of a write.
-_OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
 _joined: list[bool] = []  # Whether this process is one of several.
 
 
@@ -49,12 +51,12 @@ def run(main: Callable[[Sequence[str]], None]) -> None:
     main(sys.argv[1:])
   except UserError as error:
     print(f"error: {error}", file=sys.stderr)
-    _leave(error.status, at_once=_of_the_disk(error.__cause__))
+    _leave(error.status, at_once=of_the_disk(error.__cause__))
   except KeyboardInterrupt:
     print("interrupted", file=sys.stderr)
     _leave(INTERRUPTED)
   except OSError as error:
-    if not _of_the_disk(error):
+    if not of_the_disk(error):
       raise
     print(f"error: {error}", file=sys.stderr)
     _leave(MISTAKE, at_once=True)
@@ -69,13 +71,6 @@ def _tell_of_thread(args: threading.ExceptHookArgs) -> None:
     print(f"warning: {args.exc_value}", file=sys.stderr)
   else:
     threading.__excepthook__(args)
-
-
-def _of_the_disk(error: BaseException | None) -> bool:
-  """Whether a disk is full or locked."""
-  if isinstance(error, OSError):
-    return error.errno in _OF_THE_DISK
-  return error is not None and "No space left" in str(error)
 
 
 def _leave(status: int, *, at_once: bool = False) -> None:

@@ -2,6 +2,7 @@
 """Mistakes of the user, ends of a run, and the exit status of each."""
 
 import difflib
+import errno
 from collections.abc import Iterable
 
 # Exit statuses of programs, beside 0 and Python's 1 for what nobody foresaw.
@@ -10,6 +11,9 @@ DIVERGED = 3  # Likewise: training did not recover by itself.
 HUNG = 124  # As of `timeout`: worth trying again.
 INTERRUPTED = 130  # Ctrl-C.
 PREEMPTED = 143  # As of a process that SIGTERM ended: saved, and to go on.
+
+# What a full or locked disk makes of a write.
+_OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
 
 
 class UserError(ValueError):
@@ -20,6 +24,13 @@ class UserError(ValueError):
   """
 
   status = MISTAKE
+
+
+def of_the_disk(error: BaseException | None) -> bool:
+  """Whether a disk is full or locked."""
+  if isinstance(error, OSError):
+    return error.errno in _OF_THE_DISK
+  return error is not None and "No space left" in str(error)
 
 
 def nearest(name: str, choices: Iterable[str]) -> str:

@@ -133,7 +133,7 @@ def fit(cfg: Config, workdir: Path, *, allow_changes: bool = False) -> None:
     keep=_keep(cfg.train),
     allow_changes=allow_changes,
   )
-  rows = sharding.local_rows(mesh, cfg.train.batch_size)
+  rows = sharding.local_rows(mesh, cfg.train.batch_size).tolist()
   batches = feed.train_batches(cfg, encoder, rows)
   hooks = ()
   if cfg.train.sample_every:

@@ -218,6 +218,32 @@ def test_a_file_whose_index_is_cut_off_is_unreadable(tmp_path):
     media.read_segment(path, wish())
 
 
+def test_a_codec_that_nobody_knows_is_unreadable(tmp_path):
+  path = video_files.write_video(tmp_path / "v.mp4")
+  path.write_bytes(path.read_bytes().replace(b"avc1", b"zzzz"))
+  for read in (
+    lambda: media.read_segment(path, wish()),
+    lambda: media.probe(path),
+    lambda: media.transcode(path, tmp_path / "o.mp4", fps=8),
+  ):
+    with pytest.raises(Unusable, match="unreadable: its codec is not known"):
+      read()
+
+
+@pytest.mark.parametrize("last", [False, True])
+def test_times_of_years_do_not_hold_up_encoding(tmp_path, last):
+  path = video_files.write_video(tmp_path / "v.mp4", seconds=1.0)
+  data = bytearray(path.read_bytes())
+  # Of `stts`: how often which duration comes, in the track's clock.
+  at = data.index(b"stts") + 4
+  runs = int.from_bytes(data[at + 4 : at + 8])
+  at += 8 + 8 * (runs - 1 if last else 0) + 4
+  data[at : at + 4] = (2**30).to_bytes(4)
+  path.write_bytes(data)
+  with pytest.raises(Unusable, match=r"damaged: a frame of it lasts [0-9,]+ s"):
+    media.transcode(path, tmp_path / "o.mp4", fps=8)
+
+
 def test_much_larger_frames_are_as_if_resized_at_once(tmp_path):
   rng = np.random.default_rng(0)
   # Colours change less than brightness, as in what cameras see.

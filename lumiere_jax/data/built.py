@@ -88,6 +88,10 @@ class BuiltSource:
 
   def fingerprint(self) -> str:
     """It counts examples and bytes, and names the version and its source."""
+    return self._fingerprint
+
+  @functools.cached_property
+  def _fingerprint(self) -> str:
     whole = hashlib.sha256()
     for name in ("dataset_info.json", "features.json", "metadata.json"):
       whole.update((self._folder / name).read_bytes())
@@ -105,17 +109,15 @@ class BuiltSource:
     """Bytes of each example.
 
     Raises:
-      UserError: no such split.
+      UserError: no such split, or a damaged file.
     """
-    import grain
-
     name = self._name
     files = sorted(self._folder.glob(f"{name}-{self._split}.array_record-*"))
     if not files:
       found = self._folder.glob(f"{name}-*.array_record-*")
       splits = {path.name.split("-")[1].split(".")[0] for path in found}
       raise _no_split(self._split, splits)
-    return grain.sources.ArrayRecordDataSource([str(path) for path in files])
+    return record.open_records(files)
 
 
 def dataset_folder(cfg: AnySource) -> Path:

@@ -10,8 +10,7 @@ import numpy as np
 
 from lumiere_jax.config import DataConfig
 from lumiere_jax.data.mixture import Mixture
-from lumiere_jax.data.source import Frames, Item
-from lumiere_jax.errors import UserError
+from lumiere_jax.data.source import Frames, Item, take
 from lumiere_jax.media import Unusable, Wish, read_segment, read_still
 from lumiere_jax.shapes import UInt8, VideoU8
 
@@ -61,7 +60,7 @@ class Draw:
   def _example(
     self, index: int, rng: np.random.Generator
   ) -> dict[str, np.ndarray | str]:
-    item = self._item(index)
+    item = take(self.source, index)
     if isinstance(item.media, Frames):
       pixels, caption = self._stored(item, rng)
     else:
@@ -70,14 +69,6 @@ class Draw:
     if self.source.text is not None:
       example |= {"text": item.text.features, "mask": item.text.mask}
     return example
-
-  def _item(self, index: int) -> Item:
-    try:
-      return self.source[index]
-    except Unusable:
-      raise
-    except (OSError, UserError, ValueError, KeyError) as error:
-      raise Unusable("unreadable", str(error)) from error
 
   def _blank(self) -> dict[str, np.ndarray | str]:
     """Of the shape of an example; who reads it stops the run."""
@@ -147,14 +138,28 @@ class Draw:
 
 
 def pixels_of(data: bytes, shape: tuple[int, int, int, int]) -> VideoU8:
-  """A stored clip."""
-  return np.frombuffer(zlib.decompress(data), np.uint8).reshape(shape)
+  """A stored clip.
+
+  Raises:
+    Unusable: it is damaged.
+  """
+  try:
+    return np.frombuffer(zlib.decompress(data), np.uint8).reshape(shape)
+  except (zlib.error, ValueError) as error:
+    raise Unusable("damaged", str(error)) from error
 
 
 def frame_of(
   data: bytes, shape: tuple[int, int, int, int], index: int
 ) -> UInt8[np.ndarray, "h w c"]:
-  """One frame, without decompressing those behind it."""
+  """One frame, without decompressing those behind it.
+
+  Raises:
+    Unusable: it is damaged.
+  """
   size = math.prod(shape[1:])
-  head = zlib.decompressobj().decompress(data, (index + 1) * size)
-  return np.frombuffer(head, np.uint8, size, index * size).reshape(shape[1:])
+  try:
+    head = zlib.decompressobj().decompress(data, (index + 1) * size)
+    return np.frombuffer(head, np.uint8, size, index * size).reshape(shape[1:])
+  except (zlib.error, ValueError) as error:
+    raise Unusable("damaged", str(error)) from error

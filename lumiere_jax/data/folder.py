@@ -67,7 +67,9 @@ class FileSource:
     path = self._folder / self._files[index]
     caption = self._caption(index)
     if not caption:
-      raise Unusable("no caption", "it has no caption")
+      beside = self._captions is None and _text_file(path).is_file()
+      why = "its .txt is empty or not UTF-8" if beside else "it has no caption"
+      raise Unusable("no caption", why)
     return Item(str(path), caption, still=is_image(path.name))
 
   def name(self, index: int) -> str:
@@ -75,9 +77,7 @@ class FileSource:
 
   def stamp(self, index: int) -> str:
     path = self._folder / self._files[index]
-    if self._captions is None:
-      return f"{_size(path)} {_size(_text_file(path))}"
-    return f"{_size(path)} {self._captions[index]}"
+    return f"{_size(path)} {self._caption(index)}"
 
   def captions(self) -> list[str]:
     return sorted({self._caption(i) for i in range(len(self))} - {""})
@@ -169,7 +169,7 @@ def _text_file(path: Path) -> Path:
 def _size(path: Path) -> int:
   try:
     return path.stat().st_size
-  except OSError:
+  except (OSError, ValueError):  # Of a name that no file can have.
     return -1
 
 
@@ -177,13 +177,13 @@ def _captions_file(folder: Path, name: str) -> Path | None:
   """The list of captions that is named, or the only one there is."""
   if name:
     if not (folder / name).is_file():
-      found = [p.name for p in folder.iterdir() if p.suffix in _READERS]
+      found = [p.name for p in folder.iterdir() if p.suffix.lower() in _READERS]
       raise UserError(
         f"data.captions={name!r}: no such file in {folder}"
         f"{nearest(name, found)}"
       )
     return folder / name
-  found = sorted(p for p in folder.iterdir() if p.suffix in _READERS)
+  found = sorted(p for p in folder.iterdir() if p.suffix.lower() in _READERS)
   if len(found) > 1:
     raise UserError(
       f"{folder} holds several lists; data.captions must name one of "
@@ -194,40 +194,80 @@ def _captions_file(folder: Path, name: str) -> Path | None:
 
 def _read_rows(file: Path, split: str) -> Iterator[tuple[str, str]]:
   """Yields (file, caption) of a list; of one with splits, the split's."""
-  if file.suffix not in _READERS:
+  if file.suffix.lower() not in _READERS:
     raise UserError(f"{file} must be one of {', '.join(_READERS)}")
   splits = set()
   count = 0
   try:
     with file.open(encoding="utf-8-sig", newline="") as lines:
-      for number, row in enumerate(_READERS[file.suffix](lines), 1):
+      rows = _READERS[file.suffix.lower()](lines)
+      for number, row in enumerate(rows, 1):
         name = _value(row, FILE_KEYS, f"{file}, entry {number}")
         caption = _value(row, CAPTION_KEYS, f"{file}, entry {number}")
         if not name:
           raise UserError(f"{file}, entry {number} names no file")
-        splits.add(row.get("split", split))
-        if row.get("split", split) == split:
+        splits.add(part := str(row.get("split", split) or ""))
+        if part == split:
           count += 1
+          # JSON can hold halves of characters, which no encoder takes.
+          caption = caption.encode("utf-8", "replace").decode("utf-8")
           yield name, " ".join(caption.split())
-  except (OSError, UnicodeDecodeError, csv.Error, json.JSONDecodeError) as e:
+  except UserError:  # It is a ValueError too.
+    raise
+  except (OSError, ValueError) as e:
     raise UserError(f"cannot read {file}: {e}") from e
   if not count:
-    hint = nearest(split, splits) if splits else ": it is empty"
+    hint = nearest(split, splits - {""}) if splits else ": it is empty"
     raise UserError(f"{file} has nothing of data split {split!r}{hint}")
 
 
 def _value(row: Any, keys: Sequence[str], where: str) -> str:
+  """The text of the first key that is there; "" where it has no value."""
   if not isinstance(row, Mapping):
     raise UserError(f"{where} is no object of keys and values")
   for key in keys:
     if key in row:
-      return str(row[key] or "").strip()
+      value = "" if row[key] is None else row[key]
+      if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise UserError(
+          f"{where} has {key}={value!r}, which is no text; several captions "
+          "are as many entries"
+        )
+      return str(value).strip()
   found = ", ".join(repr(key) for key in row)
   raise UserError(f"{where} has none of {', '.join(keys)}; it has {found}")
 
 
+def _csv_rows(lines: Iterable[str]) -> Iterator[dict[str, Any]]:
+  """Raises ValueError for what would be read as something else."""
+  # What follows a quote that is not closed would be the rest of a caption.
+  rows = csv.DictReader(lines, strict=True)
+  line = 1
+  while True:
+    try:
+      line = rows.line_num + 1 if rows.fieldnames else 1
+      row = next(rows, None)
+    except csv.Error as error:
+      raise ValueError(f"the entry of line {line}: {error}") from error
+    if row is None:
+      return
+    if None in row:
+      raise ValueError(
+        f"the entry of line {line} has more values than there are columns; "
+        "one with a comma needs quotes"
+      )
+    yield row
+
+
 def _json_lines(lines: Iterable[str]) -> Iterator[Any]:
-  return (json.loads(line) for line in lines if line.strip())
+  for number, line in enumerate(lines, 1):
+    if line.strip():
+      try:
+        yield json.loads(line)
+      except json.JSONDecodeError as error:
+        raise ValueError(
+          f"line {number}, character {error.pos + 1}: {error.msg}"
+        ) from error
 
 
-_READERS = {".csv": csv.DictReader, ".jsonl": _json_lines}
+_READERS = {".csv": _csv_rows, ".jsonl": _json_lines}

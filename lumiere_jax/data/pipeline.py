@@ -6,10 +6,15 @@ encode, write, rename. A pipeline that is run again writes only what is not
 there, or was made of something else.
 """
 
+import contextlib
+import dataclasses
+import io
+import itertools
 import json
+import logging
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +23,7 @@ from lumiere_jax.data.beam import import_beam, silence
 from lumiere_jax.data.mixture import OPENERS
 from lumiere_jax.data.prepare import Job
 from lumiere_jax.data.source import ATTRIBUTION, Source, digest
-from lumiere_jax.errors import UserError, nearest
+from lumiere_jax.errors import UserError, nearest, of_the_disk
 
 # Of so many items a shard is made, unless the number of shards is given.
 PER_SHARD = 256
@@ -27,16 +32,21 @@ _QUIET = "--default_sdk_harness_log_level=WARNING"
 _SHARD = re.compile(r"clips-\d{5}-of-(\d{5})\.json")
 
 
-def run(job: Job, beam_flags: Sequence[str] = ()) -> dict[str, Any]:
+def run(
+  job: Job,
+  beam_flags: Sequence[str] = (),
+  make_text: Callable[[], Mapping[str, Any]] | None = None,
+) -> dict[str, Any]:
   """Writes the shards that are not there yet; returns the report.
 
   Args:
     job: what is made of what.
     beam_flags: of Beam's own runners; the default is this process alone.
+    make_text: gives `job.text`; called when all else is as it must be.
 
   Raises:
     UserError: no Beam, no such source, a flag that nobody knows, shards of
-      another number, or nothing that can be used.
+      another number, a full disk, or nothing that can be used.
   """
   beam = import_beam()
   from lumiere_jax.data.shard_writer import WriteShard
@@ -45,28 +55,69 @@ def run(job: Job, beam_flags: Sequence[str] = ()) -> dict[str, Any]:
   source = OPENERS[job.source.kind](job.source)
   out = Path(job.out)
   total = _num_shards(job, source)
+  if make_text is not None:
+    job = dataclasses.replace(job, text=make_text())
   tasks = prepare.plan_shards(source, total, job.recipe, job.text)
   pending = [task for task in tasks if not prepare.is_done(task, out)]
   if pending:
     (out / shards.DESCRIPTION).unlink(missing_ok=True)
-    with beam.Pipeline(options=options) as pipeline:
+    with _plain_errors(job.out), _new_pipeline(options) as pipeline:
       _ = (
         pipeline
         | "shards" >> beam.Create(pending)
         | "spread" >> beam.Reshuffle()
         | "write" >> beam.ParDo(WriteShard(job))
       )
+  prepare.remove_leftovers(out)
   return _finish(job, tasks, source, len(pending))
+
+
+def _new_pipeline(options: Any) -> Any:
+  """A pipeline of Beam's options. Raises UserError for what lacks."""
+  try:
+    return import_beam().Pipeline(options=options)
+  except ValueError as error:
+    text = " ".join(str(error).split())
+    raise UserError(f"Apache Beam: {text}") from error
+
+
+@contextlib.contextmanager
+def _plain_errors(out: str) -> Iterator[None]:
+  """Frees what a user can mend of the words of runners and workers."""
+  # It would log what is raised here all the same.
+  log = logging.getLogger("apache_beam.runners.common")
+  before = log.level
+  log.setLevel(logging.CRITICAL)
+  try:
+    yield
+  except Exception as error:
+    if of_the_disk(error):
+      raise UserError(
+        f"no space left on the disk of {out} or of temporary files; the same "
+        "command goes on"
+      ) from error
+    raise
+  finally:
+    log.setLevel(before)
 
 
 def _options(flags: Sequence[str]) -> Any:
   """Beam's options; it would drop a flag that it does not know."""
   from apache_beam.options.pipeline_options import PipelineOptions
 
-  options = PipelineOptions([_QUIET, *flags])
-  with silence():
-    known = options.get_all_options()
-  for flag in flags:
+  said = io.StringIO()
+  try:
+    with silence(), contextlib.redirect_stderr(said):
+      options = PipelineOptions([_QUIET, *flags])
+      known = options.get_all_options()
+  except SystemExit as error:
+    text = said.getvalue().rpartition("error: ")[2].strip()
+    raise UserError(text or "Apache Beam refuses its flags") from error
+  for before, flag in itertools.pairwise(["", *flags]):
+    if not flag.startswith("--") and (
+      "=" in before or not before.startswith("--")
+    ):
+      raise UserError(f"unknown argument {flag!r}; --help lists ours")
     name = flag.partition("=")[0]
     if name.startswith("--") and name[2:].removeprefix("no_") not in known:
       ours = ("short_px", "fps", "crf", "min_seconds", "num_shards", "captions")

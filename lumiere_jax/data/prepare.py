@@ -22,14 +22,17 @@ from lumiere_jax import media
 from lumiere_jax.config import SourceConfig
 from lumiere_jax.data import pack
 from lumiere_jax.data.draw import pixels_of
+from lumiere_jax.data.record import open_records
 from lumiere_jax.data.shards import FORMAT, as_record, shard_stem
-from lumiere_jax.data.source import Frames, Item, Source, Text, digest
+from lumiere_jax.data.source import Frames, Item, Source, Text, digest, take
 from lumiere_jax.errors import UserError
 from lumiere_jax.media import Facts, Unusable
 from lumiere_jax.text.encoder import Encoder
 
 # Captions that are encoded in one call.
 _TOGETHER = 64
+# Of one file: a record is a message of at most 2 GiB.
+MOST_BYTES = 2**31 - 2**24
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,8 +133,20 @@ def is_done(task: Task, out: Path) -> bool:
     about = json.loads((out / f"{stem}.json").read_text(encoding="utf-8"))
   except (OSError, ValueError):
     return False
-  records = (out / f"{stem}.array_record").is_file()
-  return about.get("plan") == task.plan and records
+  records = out / f"{stem}.array_record"
+  if about.get("plan") != task.plan or not records.is_file():
+    return False
+  try:
+    # Not so where a machine went down before its disk had all.
+    return len(open_records([records])) == len(about["clips"])
+  except UserError:
+    return False
+
+
+def remove_leftovers(out: Path) -> None:
+  """Removes what a killed pipeline had begun; none may be running."""
+  for path in out.glob(".clips-*.tmp"):
+    path.unlink(missing_ok=True)
 
 
 def write_shard(
@@ -209,8 +224,15 @@ def prepared(item: Item, recipe: Recipe) -> tuple[bytes, Facts | None]:
       raise Unusable(
         "too short", f"{facts.seconds:.2f} s, needed {recipe.min_seconds:.2f} s"
       )
-    data = path if isinstance(path, bytes) else Path(path).read_bytes()
-  return data, facts
+    return _bytes_of(path), facts
+
+
+def _bytes_of(file: str | Path | bytes) -> bytes:
+  if isinstance(file, bytes):
+    return file
+  if (size := Path(file).stat().st_size) > MOST_BYTES:
+    raise Unusable("too large", f"{size:,} bytes, at most {MOST_BYTES:,} fit")
+  return Path(file).read_bytes()
 
 
 def _still(item: Item, recipe: Recipe) -> bytes:
@@ -221,9 +243,7 @@ def _still(item: Item, recipe: Recipe) -> bytes:
     raise Unusable("unreadable", str(error.__cause__ or error)) from error
   short = min(pixels.shape[:2])
   if not recipe.short_px or short <= recipe.short_px:
-    if isinstance(item.media, bytes):
-      return item.media
-    return Path(item.media).read_bytes()
+    return _bytes_of(item.media)
   image = Image.fromarray(pixels)
   scale = recipe.short_px / short
   size = (round(image.width * scale), round(image.height * scale))
@@ -246,7 +266,7 @@ def _items(
       try:
         if name not in numbers:
           raise Unusable("missing", "it has gone since the pipeline began")
-        some.append((name, source[numbers[name]]))
+        some.append((name, take(source, numbers[name])))
       except Unusable as error:
         about["dropped"].append((name, error.reason, error.detail))
     texts = _encoded(encoder, [item.caption for _, item in some])

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reads and writes tf.train.Example records without TensorFlow."""
+"""Reads and writes records of tf.train.Example without TensorFlow."""
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 from lumiere_jax.errors import UserError
 
@@ -81,3 +83,28 @@ def parse(record: bytes) -> dict[str, bytes | int]:
     entry.key: (entry.value.bytes_list.value or entry.value.int64_list.value)[0]
     for entry in example.features.feature
   }
+
+
+def open_records(files: Sequence[Path]) -> Any:
+  """The records of ArrayRecord files, by random access.
+
+  Raises:
+    UserError: one of them is no such file, or damaged at its end.
+  """
+  import grain
+
+  def opened(some: Sequence[Path]) -> Any:
+    return grain.sources.ArrayRecordDataSource([str(file) for file in some])
+
+  try:
+    return opened(files)
+  except RuntimeError:
+    for file in files:
+      try:
+        opened([file])
+      except RuntimeError as error:
+        text = " ".join(str(error).split())
+        raise UserError(
+          f"{file} is damaged ({text}); data.write makes it anew"
+        ) from error
+    raise

@@ -14,6 +14,8 @@ A record has "media", the bytes of a video or image file, "still" (0 or 1),
 "name", "caption", and where captions are encoded "text" (float16) and "mask".
 """
 
+import bisect
+import itertools
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -48,10 +50,9 @@ class ShardSource:
     """Reads the description.
 
     Raises:
-      UserError: no such folder, no description, or one of a later version.
+      UserError: no such folder, no description, one of a later version, or
+        shards that are not as it says.
     """
-    import grain
-
     self._folder = check_folder(cfg.data_dir, "shards of data.write")
     path = self._folder / DESCRIPTION
     try:
@@ -60,13 +61,18 @@ class ShardSource:
       raise UserError(
         f"cannot read {path}: {error}; data.write makes it last"
       ) from error
+    if not isinstance(self._about, dict):
+      raise UserError(f"{path} is damaged: it holds no object")
     if self._about.get("format") != FORMAT:
       raise UserError(
         f"{path} has format {self._about.get('format')!r}, this version reads "
         f"{FORMAT}"
       )
+    if lacking := {"counts", "fingerprint", "text"} - set(self._about):
+      raise UserError(f"{path} is damaged: it lacks {sorted(lacking)[0]!r}")
     self.text: Mapping[str, Any] | None = self._about["text"]
     self._counts = self._about["counts"]
+    self._ends = list(itertools.accumulate(self._counts))
     total = len(self._counts)
     self._stems = [shard_stem(n, total) for n in range(total)]
     files = [
@@ -78,7 +84,8 @@ class ShardSource:
       raise UserError(f"{self._folder} lacks {', '.join(missing[:3])}")
     if not files:
       raise UserError(f"{self._folder} has no clips: all were left out")
-    self._records = grain.sources.ArrayRecordDataSource(list(map(str, files)))
+    self._records = record.open_records(files)
+    self._kept: tuple[str, list[list[str]]] = "", []
     if len(self._records) != sum(self._counts):
       raise UserError(
         f"{self._folder} has {len(self._records)} records, {path} says "
@@ -101,11 +108,9 @@ class ShardSource:
     )
 
   def name(self, index: int) -> str:
-    for stem, count in zip(self._stems, self._counts, strict=True):
-      if index < count:
-        return self._clips(stem)[index][0]
-      index -= count
-    raise IndexError(index)
+    shard = bisect.bisect_right(self._ends, index)
+    first = self._ends[shard - 1] if shard else 0
+    return self._clips(self._stems[shard])[index - first][0]
 
   def stamp(self, index: int) -> str:
     return self.fingerprint()
@@ -122,8 +127,12 @@ class ShardSource:
     return read_attribution(self._folder)
 
   def _clips(self, stem: str) -> list[list[str]]:
-    """Name and caption of each record of a shard."""
-    return read_json(self._folder / f"{stem}.json")["clips"]
+    """Name and caption of each record of a shard; the last one's are kept."""
+    kept, clips = self._kept
+    if kept != stem:
+      clips = read_json(self._folder / f"{stem}.json")["clips"]
+      self._kept = stem, clips
+    return clips
 
 
 def shard_stem(number: int, total: int) -> str:
@@ -148,7 +157,7 @@ def as_record(
 ) -> bytes:
   """The record of an item whose media these bytes are."""
   values: dict[str, bytes | int] = {
-    "name": name.encode("utf-8"),
+    "name": name.encode("utf-8", "surrogatepass"),
     "caption": item.caption.encode("utf-8"),
     "media": media,
     "still": int(item.still),

@@ -10,6 +10,7 @@ import numpy as np
 
 from lumiere_jax.config import DataConfig, SourceConfig
 from lumiere_jax.errors import UserError
+from lumiere_jax.media import Unusable
 from lumiere_jax.shapes import Bool, Float
 
 # What names a built data set or a folder: one of several sources, or the only
@@ -94,11 +95,27 @@ class Source(Protocol):
     ...
 
 
+def take(source: Source, index: int) -> Item:
+  """An item of a source.
+
+  Raises:
+    Unusable: there is no such item, or its record is damaged.
+  """
+  try:
+    return source[index]
+  except Unusable:
+    raise
+  # A RuntimeError is how ArrayRecord tells of damage.
+  except (OSError, ValueError, LookupError, RuntimeError) as error:
+    raise Unusable("unreadable", str(error)) from error
+
+
 def digest(parts: Iterable[Any]) -> str:
   """Sixteen hexadecimal digits of the text of things, in their order."""
   whole = hashlib.sha256()
   for part in parts:
-    whole.update(str(part).encode() + b"\0")
+    # Names of files need not be UTF-8.
+    whole.update(str(part).encode("utf-8", "surrogatepass") + b"\0")
   return whole.hexdigest()[:16]
 
 

@@ -44,9 +44,11 @@ def main(argv: Sequence[str]) -> None:
   add("--source_seconds", type=int, default=10)
   add("--out", help="JSON file to write")
   args, overrides = cli.parse(parser, argv)
-  for name in ("clips", "batch_size", "source_px", "source_fps"):
+  for name in ("clips", "batch_size", "source_fps", "source_seconds"):
     if getattr(args, name) <= 0:
       parser.error(f"--{name}={getattr(args, name)} must be > 0")
+  if args.source_px < 16:
+    parser.error(f"--source_px={args.source_px} must be >= 16")
   if args.out:
     media.check_free(args.out)
   values = (

@@ -16,7 +16,7 @@ import argparse
 import dataclasses
 import functools
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -118,11 +118,11 @@ def write_shards(args: argparse.Namespace, rest: Sequence[str]) -> None:
   )
   import_beam()
   with cli.output_folder("--out", args.out) as out:
-    make_encoder = text = None
+    make_encoder = make_text = None
     if args.text_config:
       cfg = _text_config(args, overrides)
       make_encoder = functools.partial(text_encoder, cfg)
-      text = _text_store(cfg, make_encoder(), args, out)
+      make_text = functools.partial(_text_store, cfg, make_encoder, args, out)
     elif overrides:
       raise UserError(f"{overrides[0]} needs --text_config")
     job = Job(
@@ -130,10 +130,9 @@ def write_shards(args: argparse.Namespace, rest: Sequence[str]) -> None:
       out=str(out),
       recipe=recipe,
       make_encoder=make_encoder,
-      text=text,
       num_shards=args.num_shards,
     )
-    report = pipeline.run(job, beam_flags)
+    report = pipeline.run(job, beam_flags, make_text)
   _say(report, out)
 
 
@@ -152,9 +151,13 @@ def _text_config(args: argparse.Namespace, overrides: Sequence[str]) -> Config:
 
 
 def _text_store(
-  cfg: Config, encoder: Any, args: argparse.Namespace, out: Path
+  cfg: Config,
+  make_encoder: Callable[[], Any],
+  args: argparse.Namespace,
+  out: Path,
 ) -> dict[str, Any]:
   """Stores what training asks for beside captions; says what encodes them."""
+  encoder = make_encoder()
   prompts = read_prompts([], args.prompts) if args.prompts else []
   prompts = [*prompts, *cfg.train.sample_prompts]
   shutil.rmtree(out / shards.TEXT, ignore_errors=True)

@@ -5,6 +5,7 @@ No more is held than the clip's own frames and the frame being decoded.
 """
 
 import contextlib
+import errno
 import io
 import itertools
 import os
@@ -37,6 +38,9 @@ _BEFORE = (0.0, 10.0, float("inf"))
 # Of a second: less than this may be missing at the end of what a file says it
 # has; audio and rounding make such a difference.
 SLACK = 0.2
+
+# Of what is written anew while reading: the file is not to blame.
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 
 File = str | os.PathLike[str] | bytes
 
@@ -189,8 +193,10 @@ def opened(file: File) -> Iterator[tuple[Any, Any]]:
         raise Unusable("unreadable", "its index is damaged")
       if not container.streams.video:
         raise Unusable("no video", "it has no video stream")
-      stage = "damaged"
       stream = container.streams.video[0]
+      if stream.codec_context is None:
+        raise Unusable("unreadable", "its codec is not known")
+      stage = "damaged"
       # Workers and reading threads are what keeps the other cores busy.
       stream.codec_context.thread_count = 1
       yield container, stream
@@ -200,6 +206,8 @@ def opened(file: File) -> Iterator[tuple[Any, Any]]:
     *(av.error.FFmpegError, OSError, ValueError, OverflowError, MemoryError),
     *(EOFError, Image.DecompressionBombError),
   ) as error:
+    if getattr(error, "errno", None) in _NO_SPACE:
+      raise UserError(f"cannot write what is made of it: {error}") from error
     detail = getattr(error, "strerror", None) or error
     raise Unusable(stage, str(detail)) from error
 

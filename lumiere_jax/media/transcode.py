@@ -19,6 +19,9 @@ from lumiere_jax.media.segment import (
 )
 from lumiere_jax.media.write import encode_mp4
 
+# Seconds; where damage has made times of years of it, no end would be reached.
+MOST_HELD = 300.0
+
 
 def transcode(
   file: File,
@@ -56,11 +59,14 @@ def transcode(
 
     def timed() -> Iterator[tuple]:
       nonlocal end
-      entry = first
+      entry, shown = first, first[0]
       while entry is not None:
         if entry[2].is_corrupt:
           raise Unusable("damaged", "a frame of it is corrupt")
-        end = max(end, entry[1])
+        held = max(entry[0] - shown, entry[1] - entry[0])
+        if held > MOST_HELD:
+          raise Unusable("damaged", f"a frame of it lasts {held:,.0f} s")
+        end, shown = max(end, entry[1]), entry[0]
         yield entry
         entry = next(decoded, None)
 

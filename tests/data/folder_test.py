@@ -41,6 +41,7 @@ LISTS = {
   "captions.csv": "file,caption\na.mp4,one\n",
   "any.csv": '\ufeffpath,text,more\na.mp4,"one",3\n',
   "list.jsonl": '{"video": "a.mp4", "caption": "one"}\n\n',
+  "LIST.CSV": "file,caption,note\na.mp4,one\n",
 }
 
 
@@ -111,6 +112,57 @@ def test_the_fingerprint_is_of_names_sizes_and_captions(tmp_path):
   (tmp_path / "l.csv").write_text("file,caption\na.mp4,y\n")
   prints = {first, second, third, fourth, open_folder(cfg).fingerprint()}
   assert len(prints) == 5
+
+
+def test_another_caption_of_the_same_length_is_another_item(tmp_path):
+  cfg = _fill(tmp_path, "a.mp4", "a.txt")
+  (tmp_path / "a.txt").write_text("a cat")
+  before = open_folder(cfg).stamp(0), open_folder(cfg).fingerprint()
+  (tmp_path / "a.txt").write_text("a dog")
+  after = open_folder(cfg).stamp(0), open_folder(cfg).fingerprint()
+  assert before[0] != after[0] and before[1] != after[1]
+
+
+DAMAGED = {
+  # Read as they stand, these would train on other captions than were meant.
+  "comma.csv": (
+    "file,caption\na.mp4,a cat, black\n",
+    "the entry of line 2 has more values than there are columns",
+  ),
+  "quote.csv": (
+    'file,caption\na.mp4,"a cat\nb.mp4,a dog\n',
+    "the entry of line 2: unexpected end of data",
+  ),
+  "several.jsonl": (
+    '{"file": "a.mp4", "caption": ["a cat", "black"]}\n',
+    r"entry 1 has caption=\['a cat', 'black'\], which is no text",
+  ),
+  "cut.jsonl": (
+    '{"file": "a.mp4", "caption": "x"}\n\n{"file": "b.mp4", "cap',
+    "line 3, character 19: Unterminated string",
+  ),
+  "split.csv": (
+    "file,caption,split\na.mp4,a cat,test\nb.mp4,a dog\n",
+    "nothing of data split 'train'; choices: test$",
+  ),
+  "latin.csv": ("file,caption\na.mp4,caf\udce9\n", "cannot read .*decode"),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGED)
+def test_a_damaged_list_is_one_clear_line(tmp_path, name):
+  text, message = DAMAGED[name]
+  cfg = _fill(tmp_path, "a.mp4", "b.mp4")
+  (tmp_path / name).write_bytes(text.encode("utf-8", "surrogateescape"))
+  with pytest.raises(UserError, match=message) as caught:
+    open_folder(cfg)
+  assert "\n" not in str(caught.value)
+
+
+def test_a_number_is_a_caption(tmp_path):
+  cfg = _fill(tmp_path, "a.mp4")
+  (tmp_path / "l.jsonl").write_text('{"file": "a.mp4", "caption": 0}\n')
+  assert _items(open_folder(cfg)) == {"a.mp4": "0"}
 
 
 def test_the_licence_is_told_or_that_there_is_none(tmp_path):

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Folders of real clips, some of them damaged, to shards and back."""
 
+import dataclasses
+import errno
 import json
 import os
 import sys
@@ -160,6 +162,67 @@ def test_what_changes_is_written_anew_and_nothing_else(
     pipeline.run(_job(folder, out, num_shards=2))
 
 
+def test_what_a_killed_pipeline_left_is_removed(clips, tmp_path):
+  out = tmp_path / "out"
+  job = _job(clips, out)
+  left = out / ".clips-00000-of-00003.array_record.0a0a0a0a.tmp"
+  left.write_bytes(b"half")
+  pipeline.run(job)
+  assert not list(out.glob(".*"))
+
+
+@pytest.mark.parametrize("share", [0, 0.4])
+def test_a_shard_whose_records_are_damaged_is_written_anew(
+  clips, tmp_path, share
+):
+  job = _job(clips, tmp_path / "out")
+  pipeline.run(job)
+  path = tmp_path / "out" / "clips-00001-of-00003.array_record"
+  whole = path.read_bytes()
+  video_files.cut_off(path, share)
+  with pytest.raises(
+    UserError, match=r"is damaged .*data\.write makes it anew"
+  ):
+    _source(tmp_path / "out")
+  assert pipeline.run(job)["shards_written_now"] == 1
+  assert path.read_bytes() == whole
+
+
+def test_what_no_record_can_hold_is_left_out(clips, tmp_path, monkeypatch):
+  largest = max((clips / name).stat().st_size for name in clip_folder.GOOD)
+  monkeypatch.setattr(prepare, "MOST_BYTES", largest - 1)
+  report = pipeline.run(_job(clips, tmp_path / "out"))
+  assert report["dropped"]["too large"] >= 1
+  assert report["videos"] + report["dropped"]["too large"] == 8
+
+
+def test_a_full_disk_is_one_line_and_blames_no_video(
+  clips, tmp_path, monkeypatch, capfd
+):
+  def full(*args, **options):
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+  job = _job(clips, tmp_path / "out", recipe=Recipe(short_px=16))
+  with monkeypatch.context() as patch:
+    patch.setattr(sys.modules[media.transcode.__module__], "encode_mp4", full)
+    with pytest.raises(UserError, match=r"^no space left on the disk of") as e:
+      pipeline.run(job)
+  assert "\n" not in str(e.value) and "Traceback" not in capfd.readouterr().err
+  assert pipeline.run(job)["videos"] == 9  # The short one is one of them.
+
+
+def test_a_mistake_leaves_the_text_store_as_it_is(clips, tmp_path):
+  def never():
+    raise AssertionError("what lies there would be replaced")
+
+  job = _job(clips, tmp_path / "out")
+  pipeline.run(job)
+  with pytest.raises(UserError, match="give --num_shards=3"):
+    pipeline.run(dataclasses.replace(job, num_shards=2), (), never)
+  with pytest.raises(UserError, match="unknown argument '--runer'"):
+    pipeline.run(job, ["--runer=DirectRunner"], never)
+
+
 def test_videos_are_encoded_anew(clips, tmp_path):
   recipe = Recipe(short_px=16, fps=8.0, min_seconds=1.0)
   report = pipeline.run(_job(clips, tmp_path / "o", recipe=recipe))
@@ -264,6 +327,15 @@ def test_where_nothing_can_be_used_there_is_a_report(tmp_path):
     (["--src=CLIPS", "--out=OUT", "--config.a=1"], "needs --text_config"),
     (["--src=CLIPS", "--out=OUT", "--text_config=no.py"], "no config file"),
     (["--src=CLIPS", "--out=OUT", "--kind=foldr"], "invalid choice: 'foldr'"),
+    (["--src=CLIPS", "--out=OUT", "more"], "unknown argument 'more'"),
+    (
+      ["--src=CLIPS", "--out=OUT", "--direct_num_workers=two"],
+      "argument --direct_num_workers: invalid int value: 'two'",
+    ),
+    (
+      ["--src=CLIPS", "--out=OUT", "--runner=Nobody"],
+      "Apache Beam: Unexpected pipeline runner: Nobody",
+    ),
   ],
 )
 def test_mistakes_are_one_line_and_leave_nothing(

@@ -49,6 +49,10 @@ def test_the_first_batch_is_not_timed(monkeypatch):
 def test_mistakes_are_one_line():
   with pytest.raises(UserError, match="--clips=0 must be > 0"):
     throughput.main(["--clips=0"])
+  with pytest.raises(UserError, match="--source_seconds=0 must be > 0"):
+    throughput.main(["--source_seconds=0"])
+  with pytest.raises(UserError, match="--source_px=1 must be >= 16"):
+    throughput.main(["--source_px=1"])
   with pytest.raises(UserError, match="is no folder"):
     throughput.main(
       ["--config.data.kind=folder", "--config.data.data_dir=nowhere"]

@@ -3,6 +3,7 @@
 
 import dataclasses
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -59,8 +60,18 @@ def test_a_run_over_broken_files_goes_on_exactly(run, tmp_path, capsys):
   whole = run("whole", 4)
   assert len(whole) == 4 and np.isfinite(whole).all()
   assert "skipped " in capsys.readouterr().err
-  half = run("parts", 4, "--config.train.checkpoint_every=2")
-  assert half == whole
+  # As if it had been killed after the second step, and with workers.
+  first, parts = tmp_path / "whole", tmp_path / "parts"
+  shutil.copytree(first, parts)
+  shutil.rmtree(parts / "checkpoints" / "4")
+  shutil.rmtree(parts / "weights")
+  assert run("parts", 4, "--config.data.num_workers=2") == whole
+  times = [
+    [json.loads(line)["wall_time"] for line in file.read_text().splitlines()]
+    for file in (first / "metrics.jsonl", parts / "metrics.jsonl")
+  ]
+  same = [a == b for a, b in zip(*times, strict=True)]
+  assert same == [True, True, False, False]
   licence = (tmp_path / "whole" / "weights" / "LICENSE").read_text()
   assert "nothing is said there of their licence" in licence
   folder.load(tmp_path / "whole" / "weights")
