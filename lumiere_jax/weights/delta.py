@@ -105,7 +105,12 @@ def _product(
       f"the difference {path!r} has factors of {down.shape} and {up.shape}, "
       f"its base has shape {shape}"
     )
-  return (down @ up).reshape(shape)
+  # Product by product, in this order: libraries add in one of their own on every
+  # kind of processor, and the last bits are part of the fingerprint.
+  total = np.zeros((len(down), up.shape[1]), np.float32)
+  for column, row in zip(down.T, up, strict=True):
+    total += column[:, None] * row
+  return total.reshape(shape)
 
 
 def _matrix(shape: tuple[int, ...]) -> tuple[int, int]:

@@ -51,6 +51,18 @@ def test_low_rank_is_exact_where_it_suffices_and_close_below():
   assert set(compress(new, BASE, 15)) == {"a/kernel@delta"}
 
 
+def test_products_are_added_in_one_order_on_every_machine():
+  """Or the fingerprint of shipped weights would not be that of others."""
+  down, up = (
+    RNG.normal(size=shape).astype(np.float32) for shape in ((72, 9), (9, 16))
+  )
+  base = {"kernel": np.zeros((72, 16), np.float32)}
+  leaves = expand({"kernel@down": down, "kernel@up": up}, base)
+  terms = [np.outer(down[:, i], up[i]) for i in range(9)]
+  want = np.add.accumulate(np.stack(terms), dtype=np.float32)[-1]
+  np.testing.assert_array_equal(leaves["kernel"], want)
+
+
 def test_folders_of_differences_load_as_any_other(tmp_path):
   new = trees.unflatten(changed(3))
   folder.save(tmp_path / "base", trees.unflatten(BASE), {"name": "b"}, "MIT")
