@@ -47,25 +47,27 @@ class Row(NamedTuple):
     config: a file of configs/.
     topologies: slices of one kind, ascending.
     fsdp: devices that share the state.
-    frames: devices that share a clip; the batch has one clip for each group.
+    frames: devices that share a clip.
+    clips: of each such group.
   """
 
   config: str
   topologies: tuple[str, ...]
   fsdp: int
   frames: int = 1
+  clips: int = 1
 
 
 # What fits: a clip of the base takes 68 GiB beside the state, and is shared by
 # devices that have less.
 PLANS = (
-  Row("ssr_1024", ("v5p:2x2x2", "v5p:4x4x4", "v5p:4x8x8"), 8),
+  Row("ssr_1024", ("v5p:2x2x2", "v5p:4x4x4", "v5p:4x8x8"), 8, clips=4),
   Row("lumiere_128", ("v5p:2x2x2", "v5p:4x4x4", "v5p:4x8x8"), 8),
   Row("if_xl", ("v5p:2x2x2", "v5p:4x4x4", "v5p:4x8x8"), 8),
-  Row("ssr_1024", ("v6e:2x4", "v6e:8x8", "v6e:16x16"), 8),
+  Row("ssr_1024", ("v6e:2x4", "v6e:8x8", "v6e:16x16"), 8, clips=4),
   Row("lumiere_128", ("v6e:2x4", "v6e:8x8", "v6e:16x16"), 2, 4),
   Row("if_xl", ("v6e:2x4", "v6e:8x8", "v6e:16x16"), 8),
-  Row("ssr_1024", ("v5e:2x4", "v5e:8x8", "v5e:16x16"), 8),
+  Row("ssr_1024", ("v5e:2x4", "v5e:8x8", "v5e:16x16"), 8, clips=4),
   Row("lumiere_128", ("v5e:4x8", "v5e:8x8", "v5e:16x16"), 4, 8),
   Row("if_xl", ("v5e:2x4", "v5e:8x8", "v5e:16x16"), 4, 2),
 )
@@ -99,6 +101,7 @@ def _commands() -> Iterator[tuple[str, list[str]]]:
 
 
 def _command(row: Row, topology: str) -> list[str]:
+  devices = _devices(topology)
   return [
     sys.executable,
     "-m",
@@ -107,7 +110,7 @@ def _command(row: Row, topology: str) -> list[str]:
     f"--topology={topology}",
     f"--config.mesh.fsdp={row.fsdp}",
     f"--config.mesh.frames={row.frames}",
-    f"--config.train.batch_size={_devices(topology) // row.frames}",
+    f"--config.train.batch_size={row.clips * devices // row.frames}",
     "--tries=0",
   ]
 

@@ -85,7 +85,9 @@ def trial(folder, kills, seed):
   results = {}
   for name in ("killed", "straight"):
     args = [f"--record={folder}/{name}.npz", f"--seen={folder}/{name}/seen"]
-    status = run(folder / name, steps, *ARGS[:2], *args)
+    status = run(
+      folder / name, steps, *ARGS[:2], *args, timeout=240 + 4 * steps
+    )
     assert status == [0], (folder / name / "out_0.txt").read_text()[-2000:]
     results[name] = record(folder / f"{name}.npz")
   same_bits(results["killed"], results["straight"])

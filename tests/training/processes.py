@@ -84,10 +84,10 @@ def finish(processes, timeout=240):
   return [p.wait(max(end - time.monotonic(), 1)) for p in processes]
 
 
-def run(workdir, *args, **of_processes):
+def run(workdir, *args, timeout=240, **of_processes):
   """Runs to the end; exit statuses. Further arguments as of `started`."""
   with started(workdir, *args, **of_processes) as processes:
-    return finish(processes)
+    return finish(processes, timeout)
 
 
 def output(workdir, index=0):
