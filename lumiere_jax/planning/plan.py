@@ -11,6 +11,7 @@ from lumiere_jax.planning.account import Account, take_account
 from lumiere_jax.planning.task import Task, clips_of, task_mesh, write_program
 from lumiere_jax.profiling.hardware import Roofline, roofline
 from lumiere_jax.profiling.memory import (
+  NOT_TOLD,
   ProgramMemory,
   StateMemory,
   needed_bytes,
@@ -122,9 +123,7 @@ def make_plan(task: Task, topology: Topology) -> Plan:
   account = take_account(task, clips, topology.platform)
   began = time.perf_counter()
   written = write_program(task, mesh)
-  memory = ProgramMemory(
-    arguments=None, output=None, temporaries=None, peak=None
-  )
+  memory = NOT_TOLD
   program = flops = needed = None
   try:
     compiled = written.lowered.compile(_EFFORT.get(topology.platform))

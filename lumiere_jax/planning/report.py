@@ -46,6 +46,7 @@ def as_dict(plan: Plan, tried: list[Advice] | None = None) -> dict[str, Any]:
       "arguments": plan.memory.arguments,
       "output": plan.memory.output,
       "temporaries": plan.memory.temporaries,
+      "host": plan.memory.host,
     },
     "flops": {
       "compiled_per_device": program and program.flops,
@@ -141,6 +142,7 @@ def _memory(plan: Plan) -> list[str]:
     ("output", memory.output),
     ("activations and other temporaries", memory.temporaries),
     ("peak", plan.peak),
+    ("in the host's memory", memory.host),
   ]
   lines = [f"  {name:<34} {_size(value):>10}" for name, value in rows]
   return [f"memory: {verdict(plan)}", *lines]

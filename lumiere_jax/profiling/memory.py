@@ -50,12 +50,19 @@ class ProgramMemory:
     output: what it returns; what is written over arguments is not counted.
     temporaries: activations and all else that it needs in between.
     peak: the most at any time, all of it together.
+    host: what it keeps in the memory of the host in between.
   """
 
   arguments: int | None
   output: int | None
   temporaries: int | None
   peak: int | None
+  host: int | None
+
+
+NOT_TOLD = ProgramMemory(
+  arguments=None, output=None, temporaries=None, peak=None, host=None
+)
 
 
 def device_bytes(tree: PyTree) -> int:
@@ -102,9 +109,7 @@ def program_memory(compiled: Any, platform: str) -> ProgramMemory:
   """
   stats = compiled.memory_analysis()
   if stats is None:
-    return ProgramMemory(
-      arguments=None, output=None, temporaries=None, peak=None
-    )
+    return NOT_TOLD
   arguments = stats.argument_size_in_bytes
   output = stats.output_size_in_bytes - stats.alias_size_in_bytes
   peak = getattr(stats, "peak_memory_in_bytes", None)
@@ -116,7 +121,11 @@ def program_memory(compiled: Any, platform: str) -> ProgramMemory:
   else:
     temporaries, peak = stats.temp_size_in_bytes, None
   return ProgramMemory(
-    arguments=arguments, output=output, temporaries=temporaries, peak=peak
+    arguments=arguments,
+    output=output,
+    temporaries=temporaries,
+    peak=peak,
+    host=getattr(stats, "host_temp_size_in_bytes", None),
   )
 
 

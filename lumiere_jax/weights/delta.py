@@ -105,7 +105,7 @@ def _product(
       f"the difference {path!r} has factors of {down.shape} and {up.shape}, "
       f"its base has shape {shape}"
     )
-  # Product by product, in this order: libraries add in one of their own on every
+  # Product by product, in this order: libraries have one of their own for each
   # kind of processor, and the last bits are part of the fingerprint.
   total = np.zeros((len(down), up.shape[1]), np.float32)
   for column, row in zip(down.T, up, strict=True):

@@ -9,7 +9,7 @@ from lumiere_jax.config import MeshConfig
 from lumiere_jax.planning import Plan, Task, advice, find_fit
 from lumiere_jax.planning.account import Account
 from lumiere_jax.profiling.hardware import find_chip
-from lumiere_jax.profiling.memory import ProgramMemory, StateMemory
+from lumiere_jax.profiling.memory import NOT_TOLD, StateMemory
 from lumiere_jax.profiling.program import Program
 from lumiere_jax.profiling.topology import Topology
 from tests.planning.plan_test import plan, with_
@@ -42,7 +42,7 @@ def tried(monkeypatch):
     topology = Topology("some", (Device(platform),) * 8, platform, chip, 8)
 
     def compiled(task, topology):
-      memory = ProgramMemory(arguments=0, output=0, temporaries=0, peak=1)
+      memory = replace(NOT_TOLD, peak=1)
       return Plan(
         task=task,
         topology=topology,

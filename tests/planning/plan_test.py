@@ -180,6 +180,21 @@ def test_a_tpu_s_memory_and_time(undone):
 
 
 @needs_libtpu
+def test_what_is_offloaded_lies_in_the_host_s_memory(undone):
+  cfg = with_(
+    steps.config("clip", size_px=32, num_frames=4),
+    model=dict(dtype="bfloat16"),
+    train=dict(batch_size=16),
+  )
+  kept, offloaded = (
+    plan(with_(cfg, model=dict(remat=remat)), name="v5e:2x2")
+    for remat in ("convs", "offload")
+  )
+  assert kept.memory.host == 0 < offloaded.memory.host
+  assert kept.program.multiplied == offloaded.program.multiplied
+
+
+@needs_libtpu
 def test_slices_are_the_outer_part_of_data(undone):
   cfg = with_(
     steps.config("one_level"),

@@ -9,6 +9,7 @@ from jax.sharding import PartitionSpec as P
 
 from lumiere_jax import trees
 from lumiere_jax.profiling.memory import (
+  NOT_TOLD,
   ProgramMemory,
   device_bytes,
   needed_bytes,
@@ -89,16 +90,15 @@ def stats(**fields):
 
 
 def test_an_accelerators_peak_is_taken_where_it_is_told():
-  told = program_memory(stats(peak_memory_in_bytes=500), "tpu")
+  sizes = stats(peak_memory_in_bytes=500, host_temp_size_in_bytes=70)
+  told = program_memory(sizes, "tpu")
   assert told == ProgramMemory(
-    arguments=100, output=10, temporaries=390, peak=500
+    arguments=100, output=10, temporaries=390, peak=500, host=70
   )
   untold = program_memory(stats(), "gpu")
-  assert (untold.temporaries, untold.peak) == (900, None)
+  assert (untold.temporaries, untold.peak, untold.host) == (900, None, None)
   none = types.SimpleNamespace(memory_analysis=lambda: None)
-  assert program_memory(none, "tpu") == ProgramMemory(
-    arguments=None, output=None, temporaries=None, peak=None
-  )
+  assert program_memory(none, "tpu") == NOT_TOLD
 
 
 @pytest.mark.parametrize(
