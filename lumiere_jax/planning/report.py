@@ -144,7 +144,7 @@ def _memory(plan: Plan) -> list[str]:
     ("peak", plan.peak),
     ("in the host's memory", memory.host),
   ]
-  lines = [f"  {name:<34} {_size(value):>10}" for name, value in rows]
+  lines = [f"  {name:<34} {_size(value):>11}" for name, value in rows]
   return [f"memory: {verdict(plan)}", *lines]
 
 
@@ -169,10 +169,11 @@ def _work(plan: Plan) -> list[str]:
 
 
 def _collectives(plan: Plan) -> list[str]:
+  islands = "hosts" if plan.topology.platform == "gpu" else "slices"
   lines = [
-    f"  {c.kind:<20} {c.count:>6} times {_size(c.bytes):>10} among "
+    f"  {c.kind:<20} {c.count:>6} times {_size(c.bytes):>11} among "
     f"{len(c.members)}"
-    + (", between slices" if c.leaves(plan.topology.island) else "")
+    + (f", between {islands}" if c.leaves(plan.topology.island) else "")
     for c in plan.program.collectives
   ]
   return ["collectives of a device:", *(lines or ["  none"])]
@@ -199,7 +200,12 @@ def _of(program: Any, name: str) -> Any:
 
 
 def _size(value: int | float | None) -> str:
-  return _UNKNOWN if value is None else f"{value / 2**30:,.2f} GiB"
+  if value is None:
+    return _UNKNOWN
+  for unit, name in ((2**30, "GiB"), (2**20, "MiB")):
+    if value >= unit:
+      return f"{value / unit:,.2f} {name}"
+  return f"{value / 2**10:,.2f} KiB"
 
 
 def _number(value: int | float | None, unit: str) -> str:

@@ -52,13 +52,14 @@ def kill_once(workdir, steps, rng):
   before = len(log.read_text()) if log.exists() else 0
   with started(workdir, steps, *ARGS, f"--seen={workdir}/seen") as processes:
     process = processes[0]
-    # Of one in four the start, of the others anything after the first step.
-    late = rng.random() > 0.25
-    while late and process.poll() is None:
-      if steps_told(log.read_text()[before:]):
+    # Of one in four the start; of the others anything after so many steps that
+    # the next checkpoint but one may have begun, however slow the machine.
+    steps_first = rng.randrange(1, 2 * EVERY + 2) if rng.random() > 0.25 else 0
+    while process.poll() is None:
+      if len(steps_told(log.read_text()[before:])) >= steps_first:
         break
       time.sleep(0.01)
-    time.sleep(rng.uniform(0, 1.5 if late else 4.0))
+    time.sleep(rng.uniform(0, 0.5 if steps_first else 4.0))
     process.send_signal(signal.SIGKILL)
     if process.wait() != -signal.SIGKILL:
       return None
