@@ -66,7 +66,9 @@ setup(
     "convert": [
       "diffusers>=0.35",
       "efficientnet_lite_pytorch>=0.1",
-      "sentencepiece>=0.2",
+      # The code of 0.2.3 that transformers reads wants protobuf 7, which
+      # apache-beam refuses.
+      "sentencepiece>=0.2,<0.2.3",
       "torch>=2.11",
       "transformers>=4.56",
     ],

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
+import os
 import subprocess
+import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -17,6 +19,11 @@ def embed(count, prompts, out):
     capture_output=True,
     text=True,
     timeout=300,
+    # A checkout without an environment of its own takes this one's.
+    env=os.environ
+    | {
+      "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    },
   )
   assert result.returncode == 0, result.stderr[-2000:]
   assert result.stdout.splitlines().count(f"6 captions: {out}") == 1
