@@ -96,9 +96,12 @@ def train(state: TrainState, parts: Parts, cfg: TrainConfig) -> TrainState:
     with _finishing(parts.checkpointer):
       run.until_done()
     if run.step < cfg.steps:
-      by = run.signals[0] if run.signals else "another process"
+      by, when = "another process", ""
+      if run.signals:
+        by, came = run.signals[0]
+        when = f", saved {time.monotonic() - came:.1f} s after it"
       parts.logger.say(
-        f"stopped by {by} after step {run.step} of {cfg.steps}; the same "
+        f"stopped by {by} after step {run.step} of {cfg.steps}{when}; the same "
         "command goes on from there"
       )
   return run.state
@@ -118,7 +121,7 @@ class _Run:
   def __init__(self, state: TrainState, parts: Parts, cfg: TrainConfig):
     self.state, self._parts, self._cfg = state, parts, cfg
     self.step = self._start = int(state.step)
-    self.signals: list[str] = []
+    self.signals: list[tuple[str, float]] = []
     self._stop = False
     self._pending: _Pending | None = None
     self._batch: Batch | None = None
@@ -251,12 +254,12 @@ def _finishing(checkpointer: Checkpointer) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _stop_signals() -> Iterator[list[str]]:
-  """Yields a list that gets the name of the first SIGTERM or SIGINT.
+def _stop_signals() -> Iterator[list[tuple[str, float]]]:
+  """Yields a list that gets the first SIGTERM or SIGINT: its name and time.
 
   A second signal does what it did before: Ctrl-C twice ends at once.
   """
-  names: list[str] = []
+  came: list[tuple[str, float]] = []
   before = {s: signal.getsignal(s) for s in (signal.SIGTERM, signal.SIGINT)}
 
   def restore() -> None:
@@ -264,12 +267,12 @@ def _stop_signals() -> Iterator[list[str]]:
       signal.signal(number, handler)
 
   def note(number: int, _: Any) -> None:
-    names.append(signal.Signals(number).name)
+    came.append((signal.Signals(number).name, time.monotonic()))
     restore()
 
   for number in before:
     signal.signal(number, note)
   try:
-    yield names
+    yield came
   finally:
     restore()
