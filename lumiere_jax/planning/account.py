@@ -8,8 +8,10 @@ from lumiere_jax import build, trees
 from lumiere_jax.diffusion.multidiffusion import place_windows
 from lumiere_jax.diffusion.sampler import sampling_timesteps
 from lumiere_jax.diffusion.schedule import make_schedule
+from lumiere_jax.nn.frames import Split, levels
 from lumiere_jax.planning.task import Task
-from lumiere_jax.profiling.network import Call, count_network
+from lumiere_jax.profiling.ledger import Layer
+from lumiere_jax.profiling.network import Call, Network, count_network
 from lumiere_jax.profiling.work import (
   AS_ACCELERATORS,
   AS_CPU,
@@ -29,8 +31,9 @@ class Account:
   Attributes:
     nominal: with the taps that fall on padding, as papers count.
     as_compiled: without them, as XLA counts.
-    model: nominal, and without what is computed a second time: what "model
-      FLOPs utilization" is about.
+    model: nominal, and without what is computed a second time, for the
+      backward pass or on another device: what "model FLOPs utilization" is
+      about.
     steps: how many such steps make a training step (1), or a clip; steps of
       sampling without guidance count as halves.
   """
@@ -41,39 +44,47 @@ class Account:
   steps: float
 
 
-def take_account(task: Task, clips: int, platform: str) -> Account:
+def take_account(
+  task: Task, clips: int, platform: str, sharers: int = 1
+) -> Account:
   """Counts one step.
 
   Args:
     task: what runs.
     clips: of the step, over all devices.
     platform: "cpu", "tpu" or "gpu".
+    sharers: devices that share the frames of a clip.
 
   Raises:
     UserError: a size that the strides of the network do not divide.
   """
   compiled = AS_CPU if platform == "cpu" else AS_ACCELERATORS
   if task.what == "train":
-    return _training(task, clips, compiled)
-  return _sampling(task, clips, compiled)
+    return _training(task, clips, compiled, sharers)
+  return _sampling(task, clips, compiled, sharers)
 
 
-def _training(task: Task, clips: int, compiled: Counting) -> Account:
+def _training(
+  task: Task, clips: int, compiled: Counting, sharers: int
+) -> Account:
   cfg = task.cfg
   frames, height, width = cfg.data.train_size
   call = _call(task, clips, (frames, height, width))
   trained, _ = build.trainable(cfg, build.abstract_params(cfg.model))
   network = count_network(cfg.model, call, trees.flatten(trained).__contains__)
-  nominal = train_flops(network, cfg.model.remat)
+  once = train_flops(network, cfg.model.remat)
+  network = _repeated(network, task, sharers)
   return Account(
-    nominal=nominal.multiplied,
+    nominal=train_flops(network, cfg.model.remat).multiplied,
     as_compiled=train_flops(network, cfg.model.remat, compiled).multiplied,
-    model=nominal.multiplied - nominal.recomputed,
+    model=once.multiplied - once.recomputed,
     steps=1.0,
   )
 
 
-def _sampling(task: Task, clips: int, compiled: Counting) -> Account:
+def _sampling(
+  task: Task, clips: int, compiled: Counting, sharers: int
+) -> Account:
   cfg = task.cfg
   shape, windows = tuple(build.clip_size(cfg)), 1
   if task.is_clip:
@@ -85,12 +96,40 @@ def _sampling(task: Task, clips: int, compiled: Counting) -> Account:
   calls = sampling_calls(cfg.sampler, timesteps, schedule.num_timesteps)
   # The program has the dearest kind of step.
   one = Calls(double=1, single=0) if calls.double else Calls(0, 1)
-  nominal = sample_flops(network, one, windows, NOMINAL)
+  once = sample_flops(network, one, windows, NOMINAL)
+  network = _repeated(network, task, sharers)
   return Account(
-    nominal=nominal,
+    nominal=sample_flops(network, one, windows, NOMINAL),
     as_compiled=sample_flops(network, one, windows, compiled),
-    model=nominal,
+    model=once,
     steps=calls.clips / one.clips,
+  )
+
+
+def _repeated(network: Network, task: Task, sharers: int) -> Network:
+  """With what each device of a clip computes for itself counted for each.
+
+  That is all of the levels whose frames they cannot share, from the strided
+  convolution that leads there on, and what is outside of levels.
+  """
+  model = task.cfg.model
+  frames = levels(model, task.frames, Split("frames", sharers))
+  whole = [i for i, level in enumerate(frames) if level.split is None]
+  leads_there = f"down_{min(whole, default=0) - 1}/temporal_downsample/"
+
+  def is_repeated(layer: Layer) -> bool:
+    if layer.level is None or layer.level in whole:
+      return True
+    return layer.path.startswith(leads_there)
+
+  return dataclasses.replace(
+    network,
+    layers=tuple(
+      dataclasses.replace(layer, flops=layer.flops * sharers)
+      if is_repeated(layer)
+      else layer
+      for layer in network.layers
+    ),
   )
 
 

@@ -82,10 +82,18 @@ def test_devices_share_memory_and_work():
   for name in ("frozen", "parameters", "ema", "optimizer"):
     share = getattr(found.state, name) / getattr(whole, name)
     assert 0.5 <= share < 0.6, name
-  # Halos, and what every device of a clip does for itself, come on top.
-  assert 1.0 <= found.agreement < 1.1
+  assert found.agreement == pytest.approx(1.0, abs=0.002)
   kinds = {c.kind for c in found.program.collectives}
   assert {"all-reduce", "all-gather", "collective-permute"} <= kinds
+
+
+@pytest.mark.devices(8)
+def test_levels_that_devices_cannot_share_are_counted_on_each():
+  found = plan(with_(CLIP, train=dict(batch_size=8), mesh=dict(frames=8)))
+  assert found.agreement == pytest.approx(1.0, abs=0.002)
+  once = take_account(found.task, found.clips, "cpu")
+  assert found.account.as_compiled > 4 * once.as_compiled
+  assert found.account.model == once.model
 
 
 @pytest.mark.parametrize(
