@@ -188,7 +188,8 @@ class Checkpointer:
       like: arrays, or `jax.ShapeDtypeStruct`s with shardings, whose structure,
         types and shardings the restored ones get.
       hosts: the named objects that were saved.
-      latest: newer ones than of this step are removed first.
+      latest: the newest that will do; those after it are removed, once one is
+        found that does.
 
     Returns:
       The arrays, or None, and the hosts left alone, if there is no checkpoint.
@@ -199,22 +200,22 @@ class Checkpointer:
     """
     like = jax.tree.map(_abstract, like)
     steps = sorted(self._manager.all_steps(), reverse=True)
-    for step in steps:
-      if latest is not None and step > latest:
-        self._manager.delete(step)
-        continue
+    newer = [s for s in steps if latest is not None and s > latest]
+    for step in steps[len(newer) :]:
       arrays, host, problem = self._read(step, like)
       if _on_all_processes(not problem):
         for name, saved in host["states"].items():
           if name in hosts:
             hosts[name].set_state(saved)
+        for unwanted in newer:
+          self._manager.delete(unwanted)
         return arrays
       del arrays
       self._set_aside(step, problem)
-    if steps and latest is None:
+    if latest is None and self._damaged.is_dir():
       raise UserError(
         f"no checkpoint in {self._directory} is whole; they lie in "
-        f"{self._damaged}"
+        f"{self._damaged}: remove that to begin anew"
       )
     return None
 
@@ -323,24 +324,29 @@ def checksums(tree: PyTree) -> dict[str, int]:
 
   The sum of a hash of each element's bits and place (murmur3's finalizer).
   """
-
-  def checksum(x: jax.Array) -> jax.Array:
-    unsigned = jnp.dtype(f"uint{8 * x.dtype.itemsize}")
-    bits = jax.lax.bitcast_convert_type(x, unsigned).astype(jnp.uint32)
-    place = jnp.zeros(x.shape, jnp.uint32)
-    for axis, size in enumerate(x.shape):
-      place = place * np.uint32(size) + jax.lax.broadcasted_iota(
-        jnp.uint32, x.shape, axis
-      )
-    mixed = bits ^ (place * np.uint32(0x9E3779B1))
-    for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35), (16, 1)):
-      mixed = (mixed ^ (mixed >> shift)) * np.uint32(factor)
-    return jnp.sum(mixed, dtype=jnp.uint32)
-
   leaves = jax.tree_util.tree_leaves_with_path(tree)
-  values = jax.jit(lambda xs: [checksum(x) for x in xs])([x for _, x in leaves])
+  values = jax.device_get(_checksums([x for _, x in leaves]))
   names = [jax.tree_util.keystr(path) for path, _ in leaves]
-  return dict(zip(names, map(int, jax.device_get(values)), strict=True))
+  return dict(zip(names, map(int, values), strict=True))
+
+
+@jax.jit  # Here, so that it is compiled once, not at each checkpoint.
+def _checksums(leaves: list[jax.Array]) -> list[jax.Array]:
+  return [_checksum(x) for x in leaves]
+
+
+def _checksum(x: jax.Array) -> jax.Array:
+  unsigned = jnp.dtype(f"uint{8 * x.dtype.itemsize}")
+  bits = jax.lax.bitcast_convert_type(x, unsigned).astype(jnp.uint32)
+  place = jnp.zeros(x.shape, jnp.uint32)
+  for axis, size in enumerate(x.shape):
+    place = place * np.uint32(size) + jax.lax.broadcasted_iota(
+      jnp.uint32, x.shape, axis
+    )
+  mixed = bits ^ (place * np.uint32(0x9E3779B1))
+  for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35), (16, 1)):
+    mixed = (mixed ^ (mixed >> shift)) * np.uint32(factor)
+  return jnp.sum(mixed, dtype=jnp.uint32)
 
 
 def _abstract(x: Any) -> jax.ShapeDtypeStruct:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from lumiere_jax import sharding
-from lumiere_jax.checkpoint import Checkpointer, Keep, checksums
+from lumiere_jax.checkpoint import Checkpointer, Keep, _checksums, checksums
 from lumiere_jax.config import MeshConfig
 from lumiere_jax.errors import UserError
 
@@ -56,6 +56,10 @@ def restore(
     return checkpointer.restore(arrays(0), {"counter": counter}), counter
   finally:
     checkpointer.close()
+
+
+def steps_in(folder):
+  return sorted(path.name for path in folder.iterdir())
 
 
 def change(**train):
@@ -114,7 +118,7 @@ def test_newest_checkpoints_are_kept(folder):
   for step in (6, 7, 8):
     checkpointer.save(step, arrays(step), {"counter": Counter(step)})
   checkpointer.close()
-  assert sorted(p.name for p in folder.iterdir()) == ["7", "8"]
+  assert steps_in(folder) == ["7", "8"]
   state, counter = restore(folder)
   assert counter.count == state["b"]["n"] == 8
 
@@ -228,6 +232,35 @@ def test_if_all_are_damaged_nothing_begins_anew(tmp_path):
     checkpointer.restore(arrays(0), {})
   gc.collect()
   checkpointer.close()
+  # The same command again comes to the same end.
+  checkpointer = Checkpointer(tmp_path / "c", CONFIG, "", keep=Keep(2))
+  with pytest.raises(
+    UserError, match=r"no checkpoint in .* is whole.* to begin anew"
+  ):
+    checkpointer.restore(arrays(0), {})
+  checkpointer.close()
+
+
+def test_none_is_removed_where_none_before_it_will_do(tmp_path):
+  checkpointer = Checkpointer(tmp_path, CONFIG, "", keep=Keep(3))
+  for step in (5, 6, 7):
+    checkpointer.save(step, arrays(step), {})
+  checkpointer.wait()
+  assert checkpointer.restore(arrays(0), {}, latest=4) is None
+  assert steps_in(tmp_path) == ["5", "6", "7"]
+  restored = checkpointer.restore(arrays(0), {}, latest=6)
+  assert int(restored["b"]["n"]) == 6
+  checkpointer.wait()
+  assert steps_in(tmp_path) == ["5", "6"]
+  checkpointer.close()
+
+
+def test_checksums_are_compiled_once():
+  state = {"x": jnp.arange(11.0), "h": jnp.ones(3, jnp.bfloat16)}
+  checksums(state)
+  before = _checksums._cache_size()
+  checksums(jax.tree.map(lambda x: x + 1, state))
+  assert _checksums._cache_size() == before
 
 
 def test_kept_are_the_newest_and_the_best(tmp_path):

@@ -95,6 +95,7 @@ def train(state: TrainState, parts: Parts, cfg: TrainConfig) -> TrainState:
     run.signals = stack.enter_context(_stop_signals())
     with _finishing(parts.checkpointer):
       run.until_done()
+    parts.phases.settle()
     if run.step < cfg.steps:
       by, when = "another process", ""
       if run.signals:
@@ -123,6 +124,7 @@ class _Run:
     self.step = self._start = int(state.step)
     self.signals: list[tuple[str, float]] = []
     self._stop = False
+    self._skipping = False  # The last step was not taken.
     self._pending: _Pending | None = None
     self._batch: Batch | None = None
     self._failure: Exception | None = None
@@ -137,7 +139,8 @@ class _Run:
         self._read_all()
         done = self._stop or self.step >= cfg.steps
         if self.step > self._start:
-          self._evaluate_and_save(call, due or done)
+          # Steps that were skipped push no good checkpoint out.
+          self._evaluate_and_save(call, done or (due and not self._skipping))
         if done:
           return
       first = self._batch is None
@@ -188,6 +191,7 @@ class _Run:
       )
     self._parts.logger.add(pending.step, metrics, pending.wait)
     self._stop |= bool(vote == Vote.STOP)
+    self._skipping = bool(metrics["in_a_row"] > 0)
     if metrics["in_a_row"] >= self._cfg.max_skipped:
       self._roll_back(pending.step, metrics)
 
@@ -219,6 +223,7 @@ class _Run:
       )
     )
     self.step, self._pending = int(state.step), None
+    self._skipping = False
     parts.batches.reorder()
     parts.logger.close()
     parts.logger.start(self.step)

@@ -50,6 +50,8 @@ class Phases:
     self._phase, self._mark = "start", time.monotonic()
     self._step = 0
     self._fresh = True  # Nothing of a checkpoint is known yet.
+    self._saved: dict[str, float] | None = None  # By the last save.
+    self._settled: dict[str, float] | None = None
     self._beat = self._mark
     self._lock = threading.RLock()
     self._end = threading.Event()
@@ -63,7 +65,12 @@ class Phases:
       return dict(self._seconds)
 
   def get_state(self) -> dict[str, Any]:
-    return self.seconds
+    self._saved = self.seconds
+    return self._saved
+
+  def settle(self) -> None:
+    """Says that the last checkpoint has all: what follows it is not lost."""
+    self._settled = self._saved
 
   def set_state(self, state: dict[str, Any]) -> None:
     """Goes on from a checkpoint: what was counted after it is lost."""
@@ -71,7 +78,10 @@ class Phases:
       self._count()
       # A process that starts knows from the file what those before it counted;
       # starting is no loss.
-      known = (self._read() or state) if self._fresh else self._seconds
+      file = self._read() if self._fresh else {}
+      known = file.get("seconds", state) if self._fresh else self._seconds
+      if file.get("settled") == state:
+        state = known
       here = self._seconds if self._fresh else dict.fromkeys(PHASES, 0.0)
       again = sum(known[p] - state[p] for p in PHASES if p != "lost")
       lost = max(known["lost"], state["lost"]) + max(again, 0.0)
@@ -161,19 +171,31 @@ class Phases:
         faulthandler.dump_traceback(self._stacks, all_threads=True)
     os._exit(HUNG)  # No handler could run: the main thread hangs.
 
-  def _read(self) -> dict[str, float] | None:
+  def _read(self) -> dict[str, dict[str, float]]:
+    """What the file says; nothing if it is not there, or not as it should be.
+
+    "seconds" is what was counted, "settled" what of it the checkpoint has that
+    a run ended with.
+    """
     if self._folder is None:
-      return None
+      return {}
     try:
-      known = json.loads((self._folder / _FILE).read_text())["seconds"]
-      return {name: float(known[name]) for name in PHASES}
-    except (OSError, ValueError, KeyError, TypeError):
-      return None
+      file = json.loads((self._folder / _FILE).read_text())
+      return {
+        name: {phase: float(file[name][phase]) for phase in PHASES}
+        for name in ("seconds", "settled")
+        if file.get(name)
+      }
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+      return {}
 
   def _write(self) -> None:
     if self._folder is None or not self._writes:
       return
-    text = json.dumps({"step": self._step, "seconds": self.seconds}, indent=2)
+    file = {"step": self._step, "seconds": self.seconds}
+    if self._settled:
+      file["settled"] = self._settled
+    text = json.dumps(file, indent=2)
     # A full disk stops a run where it saves, not here.
     with contextlib.suppress(OSError):
       part = self._folder / (_FILE + ".part")

@@ -199,9 +199,8 @@ def test_order_of_a_turn(toy, fake_train):
 
 def spoilt(toy, *steps, **train):
   """A run with checkpoints at 2, 4, ..., whose batches of these steps are."""
-  cfg = dataclasses.replace(
-    toy.CFG, checkpoint_every=2, log_every=1, max_skipped=3, **train
-  )
+  recipe = dict(checkpoint_every=2, log_every=1, max_skipped=3) | train
+  cfg = dataclasses.replace(toy.CFG, **recipe)
   return lambda workdir, **more: toy.run(workdir, cfg, spoilt=steps, **more)
 
 
@@ -258,6 +257,15 @@ def test_the_second_time_a_run_ends_with_a_report(toy, tmp_path, monkeypatch):
 def test_without_a_checkpoint_before_it_ends_at_once(toy, tmp_path):
   with pytest.raises(DivergedError, match="with no checkpoint before"):
     spoilt(toy, 1, 2, 3)(tmp_path)
+
+
+def test_skipped_steps_push_no_checkpoint_out(toy, tmp_path, monkeypatch):
+  """As many as would fill all places, and none is good again."""
+  monkeypatch.setattr(toy.Data, "reorder", lambda self: None)
+  with pytest.raises(DivergedError, match="again after a return"):
+    spoilt(toy, *range(3, 12), steps=12, max_skipped=8)(tmp_path)
+  saved = [p.name for p in (tmp_path / "checkpoints").iterdir()]
+  assert "2" in saved
 
 
 def test_a_spike_of_the_gradient_is_skipped(toy):
