@@ -228,6 +228,21 @@ def read_config(path: str) -> dict[str, Any]:
     ) from error
 
 
+def read_recipe(path: str) -> dict[str, Any]:
+  """`read_config` of a configuration to train by.
+
+  Raises:
+    UserError: also if it names weights instead of a network.
+  """
+  values = read_config(path)
+  if values.get("weights"):
+    raise UserError(
+      f"{path} says how to sample with the weights {values['weights']!r}, not "
+      "how to train; training starts from weights with --init_from=..."
+    )
+  return values
+
+
 def resolve(values: Mapping[str, Any], overrides: Mapping[str, str]) -> Config:
   """Builds the configuration of nested values and overrides given as text.
 

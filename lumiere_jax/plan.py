@@ -9,12 +9,14 @@ tried until it does. TPUs need pip install 'lumiere_jax[plan]', GPUs JAX's CUDA
 plugin.
 """
 
+import contextlib
 import json
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from lumiere_jax import cli, media
 from lumiere_jax.errors import UserError, nearest
+from lumiere_jax.linked import weights_config
 from lumiere_jax.planning import WHATS, Advice, Task, find_fit, make_plan
 from lumiere_jax.planning.report import as_dict, as_text, verdict
 from lumiere_jax.profiling.topology import LOCAL, find_topology, prepare
@@ -38,19 +40,29 @@ def main(argv: Sequence[str]) -> None:
       parser.error(f"--{name}={getattr(args, name)} must be >= 0")
   if args.clips and args.what == "train":
     parser.error("--clips is of sampling; set --config.train.batch_size")
-  if args.out:
-    media.check_free(args.out)
   prepare(args.topology)
-  cfg = cli.resolve(cli.read_config(args.config), overrides)
+  cfg = cli.resolve(_values(args.config, args.what), overrides)
   topology = find_topology(args.topology)
-  plan = make_plan(Task(cfg, args.what, args.clips), topology)
-  print(as_text(plan), flush=True)
-  tried = []
-  if plan.fits is False and args.tries:
-    tried = _advise(find_fit(plan, args.tries, _tell))
-  if args.out:
-    text = json.dumps(as_dict(plan, tried), indent=2)
-    Path(args.out).write_text(text + "\n", encoding="utf-8")
+  with contextlib.ExitStack() as stack:
+    # Before the minutes of compiling, not after them.
+    out = args.out and stack.enter_context(media.new_file(args.out))
+    plan = make_plan(Task(cfg, args.what, args.clips), topology)
+    print(as_text(plan), flush=True)
+    tried = []
+    if plan.fits is False and args.tries:
+      tried = _advise(find_fit(plan, args.tries, _tell))
+    if out:
+      text = json.dumps(as_dict(plan, tried), indent=2)
+      out.write_text(text + "\n", encoding="utf-8")
+
+
+def _values(path: str, what: str) -> Mapping[str, Any]:
+  """The configuration as training reads it, or sampling: as of the weights."""
+  if what == "train":
+    return cli.read_recipe(path)
+  file = cli.read_config(path)
+  name = file.get("weights")
+  return weights_config(name, file) if name else file
 
 
 def _tell(advice: Advice) -> None:

@@ -71,7 +71,7 @@ def main(argv: Sequence[str]) -> None:
       "text.weights": args.text_encoder or None,
     }
   )
-  cfg = cli.resolve(cli.read_config(args.config), overrides)
+  cfg = cli.resolve(cli.read_recipe(args.config), overrides)
   if args.dry_run:
     # What the file names may not have been trained yet.
     if args.init_from or Path(cfg.train.init_from).is_dir():

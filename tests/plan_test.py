@@ -6,8 +6,9 @@ import json
 
 import pytest
 
-from lumiere_jax import plan
+from lumiere_jax import plan, trees
 from lumiere_jax.errors import UserError
+from lumiere_jax.weights import folder
 
 CONFIG = """
 import ml_collections
@@ -60,6 +61,7 @@ def test_a_plan_is_printed_and_written(config, tmp_path, capsys):
     (["--what=eval"], r"--what='eval'; choices: sample, train"),
     (["--tries=-1"], "--tries=-1 must be >= 0"),
     (["--clips=2"], "--clips is of sampling; set --config.train.batch_size"),
+    (["--topology=local:4"], "no topology 'local:4'; those that are here are"),
     (["--topology=v9:2x2"], r"no topology 'v9:2x2': unknown accelerator 'v9'"),
     (["--config.mesh.fsdp=3"], "mesh.fsdp=3 .* do not share out 1 devices"),
     (["--config.data.size_px=9"], "9.*must be a multiple of 2"),
@@ -74,6 +76,23 @@ def test_mistakes_are_one_line(config, args, message):
   with pytest.raises(UserError, match=message) as error:
     plan.main([config, *args])
   assert "\n" not in str(error.value)
+
+
+def test_what_cannot_be_written_is_told_before_the_work(config, tmp_path):
+  (tmp_path / "file").touch()
+  with pytest.raises(UserError, match="/file exists already"):
+    plan.main([config, f"--out={tmp_path}/file/plan.json"])
+
+
+def test_of_weights_their_own_network_is_planned(tmp_path, capsys):
+  config = "--config=configs/demo.py"
+  plan.main([config, "--what=sample", f"--out={tmp_path}/new/plan.json"])
+  found = json.loads((tmp_path / "new" / "plan.json").read_text())
+  params = folder.load(folder.resolve("demo"))[0]
+  assert found["memory"]["frozen"] == 4 * trees.count(params)
+  assert "1 x 80 frames of 32 px" in capsys.readouterr().out
+  with pytest.raises(UserError, match="with the weights 'demo', not how to tr"):
+    plan.main([config])
 
 
 def test_nothing_is_overwritten(config, tmp_path):

@@ -124,11 +124,17 @@ def _head(plan: Plan) -> str:
   if plan.task.what == "train":
     own = f", remat {cfg.model.remat}, accumulate {cfg.train.accumulate}"
   return (
-    f"{cfg.name}: {what} of {plan.clips} x {plan.task.frames} frames of "
+    f"{cfg.name}: {what} of {_clips(plan)} of "
     f"{plan.task.size_px} px on {len(plan.topology.devices)} devices of "
     f"{plan.topology.name}{slices} (data {mesh.data} x fsdp {mesh.fsdp} x "
     f"frames {mesh.frames}{own})"
   )
+
+
+def _clips(plan: Plan) -> str:
+  if not plan.task.is_clip:
+    return f"{plan.clips} images"
+  return f"{plan.clips} x {plan.task.frames} frames"
 
 
 def _memory(plan: Plan) -> list[str]:

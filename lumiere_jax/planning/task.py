@@ -46,7 +46,9 @@ class Task:
 
   @property
   def frames(self) -> int:
-    """That the network sees at once."""
+    """That the network sees at once: 1 of images."""
+    if not self.is_clip:
+      return 1
     if self.what == "train":
       return self.cfg.data.train_size[0]
     return self.cfg.windows.frames or self.cfg.data.num_frames

@@ -183,6 +183,8 @@ def _local_island(devices: Sequence[Any]) -> int:
 
 def _parse(name: str) -> _Name:
   kind, colon, rest = name.partition(":")
+  if kind == LOCAL:
+    raise UserError(f"no topology {name!r}; those that are here are {LOCAL!r}")
   if kind not in KINDS:
     raise UserError(
       f"no topology {name!r}: unknown accelerator {kind!r}"

@@ -25,17 +25,12 @@ def resolved(cfg: MeshConfig, num_devices: int) -> MeshConfig:
     UserError: the sizes do not make so many devices; the message has some
       that do.
   """
-  inner = cfg.fsdp * cfg.frames
-  data = cfg.data or num_devices // inner
-  if data * inner != num_devices or not data:
+  data = _data(cfg, num_devices)
+  if not data:
     told = f"mesh.data={cfg.data}, " if cfg.data else ""
-    choices = [n for n in _divisors(num_devices) if n % cfg.frames == 0]
-    fsdp = ", ".join(str(n // cfg.frames) for n in choices) or "none"
     raise UserError(
       f"{told}mesh.fsdp={cfg.fsdp} and mesh.frames={cfg.frames} do not share "
-      f"out {num_devices} devices; with mesh.frames={cfg.frames} mesh.fsdp can "
-      f"be: {fsdp}; mesh.frames can be: "
-      f"{', '.join(map(str, _divisors(num_devices)))}"
+      f"out {num_devices} devices; {_remedies(cfg, num_devices)}"
     )
   if data % cfg.slices:
     raise UserError(
@@ -43,6 +38,27 @@ def resolved(cfg: MeshConfig, num_devices: int) -> MeshConfig:
       "whole groups of devices"
     )
   return dataclasses.replace(cfg, data=data)
+
+
+def _data(cfg: MeshConfig, num_devices: int) -> int:
+  """The size of `data`; 0 if the sizes do not make so many devices."""
+  inner = cfg.fsdp * cfg.frames
+  data = cfg.data or num_devices // inner
+  return data if data * inner == num_devices else 0
+
+
+def _remedies(cfg: MeshConfig, num_devices: int) -> str:
+  """The values of each axis that work if nothing else is changed."""
+  found = []
+  for name in ("data", "fsdp", "frames"):
+    values = [
+      str(n)
+      for n in range(1, num_devices + 1)
+      if _data(dataclasses.replace(cfg, **{name: n}), num_devices)
+    ]
+    if values and getattr(cfg, name):
+      found.append(f"mesh.{name} can be: {', '.join(values)}")
+  return "; ".join(found) or f"together they must divide {num_devices}"
 
 
 def make_mesh(
@@ -104,7 +120,3 @@ def _across_slices(cfg: MeshConfig, devices: Sequence[Any]) -> np.ndarray:
 
 def _groups(devices: Sequence[Any], attribute: str) -> int:
   return len({getattr(device, attribute, 0) for device in devices})
-
-
-def _divisors(number: int) -> list[int]:
-  return [n for n in range(1, number + 1) if number % n == 0]

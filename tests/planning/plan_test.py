@@ -128,6 +128,8 @@ def test_sampling_has_parameters_and_nothing_that_trains():
 def test_images_are_planned_too():
   image = plan(steps.config("image"), "sample")
   assert not image.task.is_clip
+  assert as_dict(image, [])["frames"] == 1
+  assert f"of {image.clips} images of 16 px" in as_text(image)
   assert image.agreement == pytest.approx(1.0, abs=0.02)
 
 

@@ -24,10 +24,15 @@ def test_data_takes_the_devices_that_are_left(sizes, data):
 @pytest.mark.parametrize(
   ("sizes", "message"),
   [
-    ({"fsdp": 3}, "mesh.fsdp=3 .* 8 devices; .*mesh.fsdp can be: 1, 2, 4, 8;"),
-    ({"frames": 2, "fsdp": 8}, "mesh.frames=2 mesh.fsdp can be: 1, 2, 4;"),
-    ({"frames": 3}, "mesh.fsdp can be: none; mesh.frames can be: 1, 2, 4, 8"),
-    ({"data": 2}, "mesh.data=2, mesh.fsdp=1 .* do not share out 8 devices"),
+    ({"fsdp": 3}, "mesh.fsdp=3 .* 8 devices; .*mesh.fsdp can be: 1, 2, 4, 8$"),
+    ({"frames": 2, "fsdp": 8}, "mesh.frames=2 .* mesh.fsdp can be: 1, 2, 4; "),
+    ({"frames": 3}, "8 devices; mesh.frames can be: 1, 2, 4, 8$"),
+    (
+      {"data": 2},
+      "mesh.data=2, mesh.fsdp=1 .* do not share out 8 devices; "
+      "mesh.data can be: 8; mesh.fsdp can be: 4; mesh.frames can be: 4$",
+    ),
+    ({"frames": 3, "fsdp": 3}, "together they must divide 8"),
     ({"slices": 3}, "mesh.slices=3 must divide mesh.data=8"),
   ],
 )
