@@ -12,6 +12,10 @@ fi
 count=$1 program=$2
 shift 2
 root=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
+if [[ ! -f $root/lumiere_jax/${program//.//}.py ]]; then
+  echo "no program '$program': there is no lumiere_jax.$program" >&2
+  exit 2
+fi
 python=$root/.venv/bin/python
 [[ -x $python ]] || python=python3
 export PYTHONPATH=$root${PYTHONPATH:+:$PYTHONPATH}

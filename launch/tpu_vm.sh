@@ -17,6 +17,11 @@ if (($# == 0)); then
   echo "usage: launch/tpu_vm.sh PROGRAM [FLAG ...]" >&2
   exit 2
 fi
+root=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
+if [[ ! -f $root/lumiere_jax/${1//.//}.py ]]; then
+  echo "no program '$1': there is no lumiere_jax.$1" >&2
+  exit 2
+fi
 where=(--zone="$ZONE" ${PROJECT:+--project="$PROJECT"})
 vm() {
   gcloud compute tpus tpu-vm "$@" "${where[@]}"

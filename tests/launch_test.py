@@ -41,6 +41,8 @@ def checkout(tmp_path):
   shutil.copytree(LAUNCH, tmp_path / "launch")
   (tmp_path / "lumiere_jax").mkdir()
   (tmp_path / "lumiere_jax" / "fake.py").write_text(PROGRAM)
+  (tmp_path / "lumiere_jax" / "data").mkdir()
+  (tmp_path / "lumiere_jax" / "data" / "fake.py").write_text(PROGRAM)
   (tmp_path / "bin").mkdir()
   return tmp_path
 
@@ -85,6 +87,19 @@ def test_without_a_program_a_launcher_tells_its_usage(checkout, script):
   status, out = launch(checkout, script.name, **env)
   assert status == 2
   assert out.startswith("usage: ")
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda p: p.name)
+def test_a_program_that_is_not_there_is_not_tried_again(checkout, script):
+  count = [2] if script.name == "local.sh" else []
+  env = {"TPU_NAME": "t", "ZONE": "z", "REPOSITORY": "r"}
+  status, out = launch(checkout, script.name, *count, "trian", "--a", **env)
+  assert status == 2
+  assert out.startswith("no program 'trian': there is no lumiere_jax.trian")
+
+
+def test_a_program_may_lie_in_a_package(checkout):
+  assert launch(checkout, "local.sh", 1, "data.fake") == (0, "0 - - -\n")
 
 
 def test_local_processes_know_each_other(checkout):
@@ -140,6 +155,18 @@ def test_slurm_queues_again_what_may_go_on(checkout, fails_with, status, again):
   assert ("scontrol requeue 7" in out) == again
 
 
+def test_slurm_tells_a_mistake_from_tasks_that_were_killed_for_it(checkout):
+  told = (
+    "srun: error: node1: task 3: Exited with exit code 2\n"
+    "srun: error: node1: tasks 0-2: Killed"
+  )
+  stand_in(checkout, "srun", f"echo out; echo '{told}' >&2; exit 137")
+  stand_in(checkout, "scontrol", 'echo "scontrol $*"')
+  status, out = launch(checkout, "slurm.sbatch", "fake", SLURM_JOB_ID="7")
+  assert status == 2
+  assert out == f"out\n{told}\n" or out == f"{told}\nout\n"
+
+
 GCLOUD = """
 echo "gcloud $*" >&2
 case "$4" in
@@ -163,7 +190,7 @@ def test_a_preempted_tpu_slice_is_made_anew(checkout, last):
   status, out = launch(
     checkout,
     "tpu_vm.sh",
-    "train",
+    "fake",
     "--prompt=a b",
     TPU_NAME="pod",
     ZONE="somewhere",
@@ -176,13 +203,13 @@ def test_a_preempted_tpu_slice_is_made_anew(checkout, last):
   assert status == last
   assert out.count("tpu-vm create pod") == 2
   assert (checkout / "runs").read_text() == "2\n"
-  assert "python -m lumiere_jax.train --prompt=a\\ b; s=$?" in out
+  assert "python -m lumiere_jax.fake --prompt=a\\ b; s=$?" in out
 
 
 def test_a_gone_slice_of_unknown_type_is_an_error(checkout):
   stand_in(checkout, "gcloud", GCLOUD)
   env = {"TPU_NAME": "pod", "ZONE": "z", "REPOSITORY": "r"}
-  status, out = launch(checkout, "tpu_vm.sh", "train", **env)
+  status, out = launch(checkout, "tpu_vm.sh", "fake", **env)
   assert status == 1
   assert "pod is GONE; TPU_TYPE and TPU_VERSION would make it anew" in out
 
