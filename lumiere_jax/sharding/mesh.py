@@ -104,7 +104,7 @@ def replicated(mesh: Mesh) -> NamedSharding:
 def _across_slices(cfg: MeshConfig, devices: Sequence[Any]) -> np.ndarray:
   """Places devices of several slices; without slices, of several processes."""
   attribute = "slice_index"
-  if not hasattr(devices[0], attribute):
+  if devices[0].platform != "tpu" and _groups(devices, attribute) == 1:
     attribute = "process_index"
   found = _groups(devices, attribute)
   if found != cfg.slices:

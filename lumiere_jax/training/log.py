@@ -100,7 +100,7 @@ class Logger:
     window["seconds"] += now - self._mark
     window["wait"] += wait
     self._last.append(
-      {"step": step, **{n: float(metrics[n]) for n in (*AVERAGED, "lr")}}
+      {"step": step, **{n: _finite(metrics[n]) for n in (*AVERAGED, "lr")}}
     )
     if metrics["taken"]:
       window["taken"] += 1
@@ -206,6 +206,11 @@ def _add(total: list[float], value: Any) -> list[float]:
   return (value + total if total else value).tolist()
 
 
+def _finite(value: Any) -> float | None:
+  """The number, or None where JSON has none for it."""
+  return float(value) if np.isfinite(value) else None
+
+
 def _line(
   step: int,
   window: Mapping[str, Any],
@@ -218,7 +223,7 @@ def _line(
     "step": step,
     "wall_time": time.time(),
     **{
-      name: window[name] / window["taken"] if window["taken"] else None
+      name: _finite(window[name] / window["taken"]) if window["taken"] else None
       for name in AVERAGED
     },
     "loss_by_t": [

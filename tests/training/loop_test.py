@@ -251,6 +251,7 @@ def test_the_second_time_a_run_ends_with_a_report(toy, tmp_path, monkeypatch):
   report = json.loads((tmp_path / "incident.json").read_text())
   assert "again after a return" in report["reason"]
   assert [row["step"] for row in report["last_steps"]][-3:] == [3, 4, 5]
+  assert [row["loss"] for row in report["last_steps"]][-3:] == [None] * 3
   assert DivergedError.status == 3
 
 

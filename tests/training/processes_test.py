@@ -44,11 +44,14 @@ def close(a, b):
     np.testing.assert_allclose(a[name], b[name], err_msg=name, **CLOSE)
 
 
-@pytest.mark.parametrize(("count", "devices"), [(2, 2), (4, 1)])
-def test_several_processes_train_as_one(straight, tmp_path, count, devices):
+@pytest.mark.parametrize(("count", "devices", "slices"), [(2, 2, 2), (4, 1, 1)])
+def test_several_processes_train_as_one(
+  straight, tmp_path, count, devices, slices
+):
   """Half of the steps, then the rest by another number of processes."""
   path = tmp_path / "record.npz"
-  status = run(tmp_path, 3, "--fsdp=2", count=count, devices=devices)
+  mesh = "--fsdp=2", f"--slices={slices}"
+  status = run(tmp_path, 3, *mesh, count=count, devices=devices)
   assert status == [0] * count, output(tmp_path)
   more = (6, "--fsdp=4", f"--record={path}")
   assert run(tmp_path, *more, devices=4) == [0], output(tmp_path)
@@ -148,6 +151,9 @@ def test_time_is_told_over_all_starts(tmp_path):
   assert after["eval"] >= 3 * 0.4 + 3 * 0.1  # steps 1 to 3, then 4 to 6
   assert before["lost"] == 0
   assert after["start"] > before["start"]
+  assert run(tmp_path, 8) == [0]
+  longer = json.loads((tmp_path / "goodput.json").read_text())["seconds"]
+  assert longer["lost"] == after["lost"]  # That run had ended.
   line = (tmp_path / "metrics.jsonl").read_text().splitlines()[-1]
   assert set(json.loads(line)["seconds"]) == set(after)
 

@@ -206,6 +206,7 @@ def main(argv):
   parser.add_argument("--record", help="gets state, examples seen and status")
   parser.add_argument("--seen", help="gets a line for each batch")
   parser.add_argument("--fsdp", type=int, default=1)
+  parser.add_argument("--slices", type=int, default=1)
   parser.add_argument("--checkpoint_every", type=int, default=3)
   parser.add_argument("--ballast_mb", type=int, default=0)
   parser.add_argument("--kill_at", type=int, default=0)
@@ -233,7 +234,7 @@ def main(argv):
       os.kill(os.getpid(), signal.SIGKILL)
 
   workdir, seen = args.workdir, Seen(args.seen) if args.seen else []
-  mesh = sharding.make_mesh(MeshConfig(fsdp=args.fsdp))
+  mesh = sharding.make_mesh(MeshConfig(fsdp=args.fsdp, slices=args.slices))
   tree = functools.partial(params, args.ballast_mb)
   state = run(workdir, cfg, (hook,), seen, mesh=mesh, tree=tree)
   if args.record:
