@@ -9,6 +9,7 @@ import contextlib
 import json
 import logging
 import os
+import re
 import shutil
 import warnings
 from collections.abc import Iterator, Mapping
@@ -54,6 +55,9 @@ MAY_CHANGE = (
   "train.sample_prompts",
   "train.weights_dtype",
 )
+
+# What errors of TensorStore end with.
+_INTERNALS = re.compile(r" See full TensorStore details.*| \[\w+(\[\d+\])?=.*")
 
 
 @runtime_checkable
@@ -355,7 +359,7 @@ def _abstract(x: Any) -> jax.ShapeDtypeStruct:
 
 def _first_line(error: Exception) -> str:
   text = str(error).strip() or type(error).__name__
-  return text.splitlines()[0][:300]
+  return _INTERNALS.sub("", text.splitlines()[0])[:300]
 
 
 def _on_all_processes(good: bool) -> bool:
