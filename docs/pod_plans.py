@@ -69,7 +69,7 @@ PLANS = (
   Row("if_xl", ("v6e:2x4", "v6e:8x8", "v6e:16x16"), 8),
   Row("ssr_1024", ("v5e:2x4", "v5e:8x8", "v5e:16x16"), 8, clips=4),
   Row("lumiere_128", ("v5e:4x8", "v5e:8x8", "v5e:16x16"), 4, 8),
-  Row("if_xl", ("v5e:4x8", "v5e:8x8", "v5e:16x16"), 8, 4),
+  Row("if_xl", ("v5e:8x8", "v5e:16x16"), 16, 4),
 )
 
 
