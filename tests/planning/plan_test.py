@@ -89,7 +89,7 @@ def test_devices_share_memory_and_work():
 
 @pytest.mark.devices(8)
 def test_levels_that_devices_cannot_share_are_counted_on_each():
-  found = plan(with_(CLIP, train=dict(batch_size=8), mesh=dict(frames=8)))
+  found = plan(with_(CLIP, mesh=dict(frames=8)), "sample")
   assert found.agreement == pytest.approx(1.0, abs=0.002)
   once = take_account(found.task, found.clips, "cpu")
   assert found.account.as_compiled > 4 * once.as_compiled
