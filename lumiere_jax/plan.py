@@ -43,9 +43,9 @@ def main(argv: Sequence[str]) -> None:
   prepare(args.topology)
   cfg = cli.resolve(_values(args.config, args.what), overrides)
   topology = find_topology(args.topology)
-  with contextlib.ExitStack() as stack:
-    # Before the minutes of compiling, not after them.
-    out = args.out and stack.enter_context(media.new_file(args.out))
+  # Before the minutes of compiling, not after them.
+  file = media.new_file(args.out) if args.out else contextlib.nullcontext()
+  with file as out:
     plan = make_plan(Task(cfg, args.what, args.clips), topology)
     print(as_text(plan), flush=True)
     tried = []

@@ -203,7 +203,8 @@ def test_a_preempted_tpu_slice_is_made_anew(checkout, last):
   assert status == last
   assert out.count("tpu-vm create pod") == 2
   assert (checkout / "runs").read_text() == "2\n"
-  assert "lumiere_jax.fake --prompt=a\\ b; s=$?" in out
+  program = "fake"
+  assert f"python -m lumiere_jax.{program} --prompt=a\\ b; s=$?" in out
 
 
 def test_a_gone_slice_of_unknown_type_is_an_error(checkout):

@@ -115,12 +115,12 @@ def _repeated(network: Network, task: Task, sharers: int) -> Network:
   model = task.cfg.model
   frames = levels(model, task.frames, Split("frames", sharers))
   whole = [i for i, level in enumerate(frames) if level.split is None]
-  leads_there = f"down_{min(whole, default=0) - 1}/temporal_downsample/"
 
   def is_repeated(layer: Layer) -> bool:
-    if layer.level is None or layer.level in whole:
-      return True
-    return layer.path.startswith(leads_there)
+    level = layer.level
+    if "/temporal_downsample/" in layer.path:
+      level += 1  # That it leads to.
+    return level is None or level in whole
 
   return dataclasses.replace(
     network,

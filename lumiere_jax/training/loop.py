@@ -191,8 +191,9 @@ class _Run:
       )
     self._parts.logger.add(pending.step, metrics, pending.wait)
     self._stop |= bool(vote == Vote.STOP)
-    self._skipping = bool(metrics["in_a_row"] > 0)
-    if metrics["in_a_row"] >= self._cfg.max_skipped:
+    in_a_row, most = metrics["in_a_row"], self._cfg.max_skipped
+    self._skipping = bool(0 < in_a_row < most)
+    if in_a_row >= most:
       self._roll_back(pending.step, metrics)
 
   def _roll_back(self, step: int, metrics: Mapping[str, Any]) -> None:
@@ -223,7 +224,6 @@ class _Run:
       )
     )
     self.step, self._pending = int(state.step), None
-    self._skipping = False
     parts.batches.reorder()
     parts.logger.close()
     parts.logger.start(self.step)

@@ -76,6 +76,7 @@ class Phases:
     """Goes on from a checkpoint: what was counted after it is lost."""
     with self._lock:
       self._count()
+      self._saved = state
       # A process that starts knows from the file what those before it counted;
       # starting is no loss.
       file = self._read() if self._fresh else {}

@@ -36,6 +36,16 @@ def test_what_follows_the_last_save_is_lost_unless_the_run_ended(
   assert (seconds["checkpoint"] >= 0.1) == settle
 
 
+def test_a_start_that_finds_all_done_changes_nothing_of_that(tmp_path):
+  state = first_run(tmp_path, settle=True)
+  for _ in range(2):
+    phases = Phases(tmp_path)
+    with phases.watch():
+      phases.set_state(state)
+      phases.settle()
+    assert phases.seconds["lost"] == 0
+
+
 def test_of_an_ended_run_an_older_checkpoint_loses_what_came_after(tmp_path):
   state = first_run(tmp_path, settle=True)
   phases = Phases(tmp_path)
