@@ -40,22 +40,28 @@ for ((i = 0; i < count; i++)); do
   processes+=($!)
 done
 
-# The first failure is told; `wait` also returns when a signal was passed on.
+# The first failure is told. `wait -n` would forget a process that ends between
+# two calls of it; who is gone is asked for, and its status is still known.
 status=0
 left=("${processes[@]}")
 while ((${#left[@]})); do
-  code=0
-  wait -n -p ended "${left[@]}" || code=$?
-  [[ -n ${ended:-} ]] || continue
   remaining=()
   for process in "${left[@]}"; do
-    [[ $process == "$ended" ]] || remaining+=("$process")
+    if kill -0 "$process" 2>/dev/null; then
+      remaining+=("$process")
+      continue
+    fi
+    code=0
+    wait "$process" || code=$?
+    if ((code && !status)); then
+      status=$code
+      # Stopped together, they save together; else nobody waits for the rest.
+      ((code == 143)) || end_all KILL
+    fi
   done
   left=("${remaining[@]}")
-  if ((code && !status)); then
-    status=$code
-    # Stopped together, they save together; else nobody waits for the rest.
-    ((code == 143)) || end_all KILL
-  fi
+  # Beside the shell, which passes a signal on at once.
+  sleep 0.2 &
+  wait "$!" || true
 done
 exit "$status"
