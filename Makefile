@@ -19,10 +19,11 @@ gallery: $(VENV)/.demo
 	$(BIN)/python docs/gallery.py
 
 test: lint
-	$(BIN)/python -m pytest --numprocesses=auto --dist=loadfile
+	$(BIN)/python -m pytest --numprocesses=auto --dist=loadfile \
+	  --no-loadscope-reorder
 
 test-full: $(VENV)/.test
-	$(BIN)/python -m pytest -m full
+	XLA_FLAGS= $(BIN)/python -m pytest -m full
 
 lint: $(VENV)/.test
 	$(BIN)/ruff format --check .

@@ -11,11 +11,15 @@ import jaxtyping
 import pytest
 from absl import flags
 
+from tests import xla
+
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 DEVICES = "LUMIERE_TEST_DEVICES"
 # What pip cannot install, or CI does without (libtpu has 640 MB): a reason for
 # a skip that names it holds in CI too.
 EXCUSES = ("accelerator", "browser", "libtpu")
+
+LONGEST = ("models", "planning", "training")
 
 # JAX reads these when it is imported, here and in the processes tests start.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -23,6 +27,8 @@ os.environ.setdefault(
   "JAX_COMPILATION_CACHE_DIR", str(ROOT / ".pytest_cache" / "jax")
 )
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
+if os.environ["JAX_PLATFORMS"] == "cpu":
+  os.environ.setdefault("XLA_FLAGS", xla.QUICK)
 
 # grain starts its worker processes only once the flags are parsed.
 flags.FLAGS.mark_as_parsed()
@@ -37,6 +43,11 @@ def pytest_configure(config: pytest.Config) -> None:
     "devices(n): runs in a process of its own that simulates n CPU devices; "
     "for the whole suite they would cost a third of its speed",
   )
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+  """Folders with the longest files first: begun last, one would run alone."""
+  items.sort(key=lambda item: item.path.parent.name not in LONGEST)
 
 
 @pytest.fixture(scope="session")
@@ -81,14 +92,12 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
   marker = pyfuncitem.get_closest_marker("devices")
   if marker is None or DEVICES in os.environ:
     return None
-  num = str(marker.args[0])
-  xla_flags = os.environ.get("XLA_FLAGS", "")
-  xla_flags += f" --xla_force_host_platform_device_count={num}"
+  (num,) = marker.args
   command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
   result = subprocess.run(
     [*command, "-m", "", pyfuncitem.nodeid],
     cwd=ROOT,
-    env=os.environ | {DEVICES: num, "XLA_FLAGS": xla_flags},
+    env=os.environ | {DEVICES: str(num), "XLA_FLAGS": xla.flags(num)},
     capture_output=True,
     text=True,
     timeout=900,

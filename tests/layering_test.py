@@ -138,6 +138,7 @@ ORDER = {
     "delta",
     "folder",
   ),
+  "checkpoint": ("errors", "checksum", "checkpointer"),
   "models": ("stunet", "widen", "sharded"),
   "sharding": ("mesh", "batch", "rules"),
   "data": (

@@ -170,6 +170,7 @@ class _Run:
     self.step += 1
     if block:  # So that compiling is not counted as training.
       jax.block_until_ready(metrics)
+      self._parts.checkpointer.warm_up(self.state)
     last, self._pending = self._pending, _Pending(self.step, metrics, wait)
     self._read(last)
 

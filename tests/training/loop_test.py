@@ -157,6 +157,7 @@ def fake_train(toy, monkeypatch):
     for cls, name, fake in (
       (Checkpointer, "__init__", lambda self: None),
       (Checkpointer, "save", lambda self, step, *_: note("save", step)),
+      (Checkpointer, "warm_up", lambda self, s: note("warm up", int(s.step))),
       (Checkpointer, "wait", lambda self: None),
       (Logger, "start", lambda self, step: None),
       (Logger, "close", lambda self: None),
@@ -181,6 +182,7 @@ def test_order_of_a_turn(toy, fake_train):
   assert fakes.calls == [
     ("fetch", 1),
     ("dispatch", 1),
+    ("warm up", 1),
     ("fetch", 2),
     ("dispatch", 2),
     ("read", 1),

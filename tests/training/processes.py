@@ -12,6 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
+from tests import xla
+
 SCRIPT = Path(__file__).with_name("toy_run.py")
 ROOT = SCRIPT.parents[2]
 
@@ -36,7 +38,7 @@ def started(workdir, *args, count=1, devices=1, log=None, slurm=False):
   """
   env = os.environ | {
     "PYTHONPATH": str(ROOT),
-    "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+    "XLA_FLAGS": xla.flags(devices),
   }
   log = Path(log or workdir)
   log.mkdir(parents=True, exist_ok=True)

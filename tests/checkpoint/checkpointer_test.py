@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 import gc
 import logging
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +9,8 @@ import numpy as np
 import pytest
 
 from lumiere_jax import sharding
-from lumiere_jax.checkpoint import Checkpointer, Keep, _checksums, checksums
+from lumiere_jax.checkpoint import Checkpointer, Keep
+from lumiere_jax.checkpoint.checksum import _checksums, checksums
 from lumiere_jax.config import MeshConfig
 from lumiere_jax.errors import UserError
 
@@ -256,12 +258,15 @@ def test_none_is_removed_where_none_before_it_will_do(tmp_path):
   checkpointer.close()
 
 
-def test_checksums_are_compiled_once():
+def test_checksums_are_compiled_once_and_before_they_are_needed(tmp_path):
   state = {"x": jnp.arange(11.0), "h": jnp.ones(3, jnp.bfloat16)}
-  checksums(state)
+  checkpointer = Checkpointer(tmp_path, CONFIG, "", keep=Keep(1))
   before = _checksums._cache_size()
-  checksums(jax.tree.map(lambda x: x + 1, state))
-  assert _checksums._cache_size() == before
+  checkpointer.warm_up(state)
+  assert _checksums._cache_size() == before + 1
+  checkpointer.save(1, jax.tree.map(lambda x: x + 1, state), {})
+  checkpointer.close()
+  assert _checksums._cache_size() == before + 1
 
 
 def test_kept_are_the_newest_and_the_best(tmp_path):
@@ -317,3 +322,16 @@ def test_a_state_moves_between_topologies_bit_for_bit(tmp_path):
       np.testing.assert_array_equal(got, want)
     checkpointer.save(step + 1, state, {})
     checkpointer.close()
+
+
+def test_a_full_disk_is_told_by_one_error_alone(small_disk, monkeypatch):
+  beside = []
+  monkeypatch.setattr(sys, "unraisablehook", beside.append)
+  checkpointer = Checkpointer(small_disk / "run", CONFIG, "", keep=Keep(1))
+  state = {
+    str(i): jax.random.normal(jax.random.key(i), (1 << 18,)) for i in range(90)
+  }
+  with pytest.raises(UserError, match=r"cannot .*RESOURCE_EXHAUSTED"):
+    checkpointer.save(1, state, {})
+    checkpointer.wait()
+  assert beside == []

@@ -1,15 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Checkpoints: one atomic thing that holds all that must agree.
-
-Arrays, position in the data, state of the log, config and fingerprint of the
-data are written together and restored together, or not at all.
-"""
+"""Saves and restores a run in a folder, with orbax."""
 
 import contextlib
 import json
-import logging
 import os
-import re
 import shutil
 import warnings
 from collections.abc import Iterator, Mapping
@@ -18,11 +12,12 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 
+from lumiere_jax.checkpoint import errors
+from lumiere_jax.checkpoint.checksum import checksums
 from lumiere_jax.config import differences
 from lumiere_jax.errors import UserError
 from lumiere_jax.shapes import PyTree
@@ -55,9 +50,6 @@ MAY_CHANGE = (
   "train.sample_prompts",
   "train.weights_dtype",
 )
-
-# What errors of TensorStore end with.
-_INTERNALS = re.compile(r" See full TensorStore details.*| \[\w+(\[\d+\])?=.*")
 
 
 @runtime_checkable
@@ -125,7 +117,7 @@ class Checkpointer:
     keep: Keep,
     allow_changes: bool = False,
   ):
-    _silence_orbax()
+    errors.silence()
     self._directory = Path(directory).resolve()
     # As it will come back from disk: JSON knows no tuples.
     self._config = json.loads(json.dumps(config))
@@ -143,6 +135,10 @@ class Checkpointer:
         ),
         item_names=("arrays", "host"),
       )
+
+  def warm_up(self, state: PyTree) -> None:
+    """Compiles what saving such arrays takes, so that a stop need not."""
+    checksums(state)
 
   def save(
     self,
@@ -263,7 +259,7 @@ class Checkpointer:
     except UserError:
       raise
     except Exception as error:  # Damage shows in whatever way.
-      return None, {}, _first_line(error)
+      return None, {}, errors.first_line(error)
     found = checksums(arrays)
     wrong = [k for k, v in host["checksums"].items() if found.get(k) != v]
     problem = f"checksum of {', '.join(wrong[:4])}" if wrong else ""
@@ -299,8 +295,9 @@ class Checkpointer:
         if newest is None
         else (f"the newest whole one is of step {newest}")
       )
+      reason = errors.first_line(error)
       raise UserError(
-        f"cannot {what} in {self._directory}: {_first_line(error)}; {left}"
+        f"cannot {what} in {self._directory}: {reason}; {left}"
       ) from error
 
   def _check_same(self, host: Mapping[str, Any]) -> None:
@@ -323,43 +320,8 @@ def _may_change(name: str) -> bool:
   return any(name == f or name.startswith(f + ".") for f in MAY_CHANGE)
 
 
-def checksums(tree: PyTree) -> dict[str, int]:
-  """A number of 32 bits for each leaf, whatever devices it lies on.
-
-  The sum of a hash of each element's bits and place (murmur3's finalizer).
-  """
-  leaves = jax.tree_util.tree_leaves_with_path(tree)
-  values = jax.device_get(_checksums([x for _, x in leaves]))
-  names = [jax.tree_util.keystr(path) for path, _ in leaves]
-  return dict(zip(names, map(int, values), strict=True))
-
-
-@jax.jit  # Here, so that it is compiled once, not at each checkpoint.
-def _checksums(leaves: list[jax.Array]) -> list[jax.Array]:
-  return [_checksum(x) for x in leaves]
-
-
-def _checksum(x: jax.Array) -> jax.Array:
-  unsigned = jnp.dtype(f"uint{8 * x.dtype.itemsize}")
-  bits = jax.lax.bitcast_convert_type(x, unsigned).astype(jnp.uint32)
-  place = jnp.zeros(x.shape, jnp.uint32)
-  for axis, size in enumerate(x.shape):
-    place = place * np.uint32(size) + jax.lax.broadcasted_iota(
-      jnp.uint32, x.shape, axis
-    )
-  mixed = bits ^ (place * np.uint32(0x9E3779B1))
-  for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35), (16, 1)):
-    mixed = (mixed ^ (mixed >> shift)) * np.uint32(factor)
-  return jnp.sum(mixed, dtype=jnp.uint32)
-
-
 def _abstract(x: Any) -> jax.ShapeDtypeStruct:
   return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding)
-
-
-def _first_line(error: Exception) -> str:
-  text = str(error).strip() or type(error).__name__
-  return _INTERNALS.sub("", text.splitlines()[0])[:300]
 
 
 def _on_all_processes(good: bool) -> bool:
@@ -367,17 +329,3 @@ def _on_all_processes(good: bool) -> bool:
   if jax.process_count() == 1:
     return good
   return bool(np.all(multihost_utils.process_allgather(np.array(good))))
-
-
-class _NotFromOrbax(logging.Filter):
-  def filter(self, record: logging.LogRecord) -> bool:
-    # What it logs as an error with a traceback it raises as well.
-    loud = record.levelno >= logging.ERROR and not record.exc_info
-    return loud or "orbax" not in record.pathname
-
-
-def _silence_orbax() -> None:
-  """Drops what orbax tells absl's logger below an error; others keep theirs."""
-  logger = logging.getLogger("absl")
-  if not any(isinstance(f, _NotFromOrbax) for f in logger.filters):
-    logger.addFilter(_NotFromOrbax())

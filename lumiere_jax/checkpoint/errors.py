@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Errors of orbax and TensorStore: told once, in one line."""
+
+import logging
+import re
+import sys
+
+# What errors of TensorStore end with.
+_INTERNALS = re.compile(r" See full TensorStore details.*| \[\w+(\[\d+\])?=.*")
+
+
+def first_line(error: Exception) -> str:
+  """What an error says, without TensorStore's internals."""
+  text = str(error).strip() or type(error).__name__
+  return _INTERNALS.sub("", text.splitlines()[0])[:300]
+
+
+def silence() -> None:
+  """Drops what is told beside an error that is raised; others keep theirs.
+
+  These are what orbax tells absl's logger below an error or with a traceback,
+  and the tracebacks of arrays that TensorStore was still writing when the first
+  of them failed.
+  """
+  logger = logging.getLogger("absl")
+  if not any(isinstance(f, _NotFromOrbax) for f in logger.filters):
+    logger.addFilter(_NotFromOrbax())
+  if not isinstance(sys.unraisablehook, _NotOfClosedLoops):
+    sys.unraisablehook = _NotOfClosedLoops(sys.unraisablehook)
+
+
+class _NotFromOrbax(logging.Filter):
+  def filter(self, record: logging.LogRecord) -> bool:
+    loud = record.levelno >= logging.ERROR and not record.exc_info
+    return loud or "orbax" not in record.pathname
+
+
+class _NotOfClosedLoops:
+  def __init__(self, before):
+    self._before = before
+
+  def __call__(self, unraisable) -> None:
+    late = str(unraisable.exc_value) == "Event loop is closed"
+    if not (late and unraisable.object is None):
+      self._before(unraisable)
