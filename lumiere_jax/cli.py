@@ -8,6 +8,7 @@ import faulthandler
 import importlib.util
 import math
 import os
+import signal
 import sys
 import tempfile
 import threading
@@ -120,6 +121,9 @@ def join_processes() -> None:
     if not index < count:
       raise UserError(f"JAX_PROCESS_ID must be in 0..{count - 1}: {told}")
     jax.distributed.initialize(address, count, index)
+  # It now only notes a SIGTERM, for a vote of its own: until training listens,
+  # the signal shall end the process.
+  signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM))
   _joined.append(True)
 
 
@@ -148,7 +152,10 @@ def parse(
       text = rest.pop(0)
     overrides[name.removeprefix("--config.")] = text
   if "weights" in overrides:  # They bring the rest of their config along.
-    raise UserError("--config.weights cannot be set; give --weights=DIR")
+    raise UserError(
+      "--config.weights cannot be set; give --weights=DIR where a program has "
+      "that, or a --config that names them"
+    )
   return args, overrides
 
 
@@ -238,7 +245,7 @@ def read_recipe(path: str) -> dict[str, Any]:
   if values.get("weights"):
     raise UserError(
       f"{path} says how to sample with the weights {values['weights']!r}, not "
-      "how to train; training starts from weights with --init_from=..."
+      "how to train; what trains from weights names them as train.init_from"
     )
   return values
 

@@ -29,7 +29,12 @@ def main(argv: Sequence[str]) -> None:
   add("--config", required=True, help="a configs/*.py file")
   add("--topology", default=LOCAL, help="devices, by default those here")
   add("--what", default="train", help=" or ".join(WHATS))
-  add("--clips", type=int, default=0, help="sampled at once, on all devices")
+  add(
+    "--clips",
+    type=int,
+    default=0,
+    help="sampled at once, on all devices; 0 is as few as they can share",
+  )
   add("--tries", type=int, default=8, help="changes tried if it does not fit")
   add("--out", help="JSON file to write")
   args, overrides = cli.parse(parser, argv)

@@ -75,6 +75,24 @@ def hashed_text(monkeypatch):
 
 
 @pytest.fixture
+def undone():
+  """What `topology.prepare` sets up is taken back when the test is over."""
+  import jax
+  from jax.experimental.compilation_cache import compilation_cache
+
+  names = (
+    "jax_platforms",
+    "jax_enable_compilation_cache",
+    "jax_optimization_level",
+  )
+  before = {name: getattr(jax.config, name) for name in names}
+  yield
+  for name, value in before.items():
+    jax.config.update(name, value)
+  compilation_cache.reset_cache()
+
+
+@pytest.fixture
 def small_disk(tmp_path):
   """A disk of its own, of 64 MB."""
   folder = tmp_path / "disk"

@@ -164,6 +164,7 @@ class Checkpointer:
       "states": {name: h.get_state() for name, h in hosts.items()},
       "checksums": checksums(state),
     }
+    self.wait()  # What went wrong before is told of the one before.
     with self._told(f"save the checkpoint of step {step}"):
       self._manager.save(
         step,

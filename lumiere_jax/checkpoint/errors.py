@@ -5,8 +5,12 @@ import logging
 import re
 import sys
 
-# What errors of TensorStore end with.
-_INTERNALS = re.compile(r" See full TensorStore details.*| \[\w+(\[\d+\])?=.*")
+# Where errors of TensorStore come from, and what they end with; the reason
+# stands between.
+_INTERNALS = re.compile(
+  r" See full TensorStore details.*| \[\w+(\[\d+\])?=.*"
+  r'| in OCDBT database at local file "[^"]*"|: Failed writing: "[^"]*"'
+)
 
 
 def first_line(error: Exception) -> str:

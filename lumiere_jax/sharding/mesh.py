@@ -33,9 +33,10 @@ def resolved(cfg: MeshConfig, num_devices: int) -> MeshConfig:
       f"out {num_devices} devices; {_remedies(cfg, num_devices)}"
     )
   if data % cfg.slices:
+    choices = [str(n) for n in range(1, data + 1) if data % n == 0]
     raise UserError(
-      f"mesh.slices={cfg.slices} must divide mesh.data={data}: a slice holds "
-      "whole groups of devices"
+      f"mesh.slices={cfg.slices} must divide mesh.data={data}, for a slice "
+      f"holds whole groups of devices; it can be: {', '.join(choices)}"
     )
   return dataclasses.replace(cfg, data=data)
 

@@ -142,9 +142,9 @@ def test_images_have_no_frames_to_split(tried):
 
 @needs_libtpu
 def test_a_step_too_large_for_a_tpu_is_made_to_fit(undone):
-  """Maps of 256 x 256 that one device of 16 GB cannot keep."""
+  """So many clips that devices of 16 GB cannot keep the maps of one step."""
   cfg = with_(
-    steps.config("one_level", size_px=256, num_frames=8),
+    steps.config("one_level", size_px=64, num_frames=8),
     train=dict(batch_size=512),
   )
   first = plan(cfg, name="v5e:2x2")

@@ -33,7 +33,10 @@ def test_data_takes_the_devices_that_are_left(sizes, data):
       "mesh.data can be: 8; mesh.fsdp can be: 4; mesh.frames can be: 4$",
     ),
     ({"frames": 3, "fsdp": 3}, "together they must divide 8"),
-    ({"slices": 3}, "mesh.slices=3 must divide mesh.data=8"),
+    (
+      {"slices": 3},
+      "mesh.slices=3 must divide mesh.data=8.*can be: 1, 2, 4, 8$",
+    ),
   ],
 )
 def test_sizes_that_cannot_work_are_refused_with_those_that_can(sizes, message):

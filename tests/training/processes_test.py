@@ -3,6 +3,10 @@
 
 import contextlib
 import json
+import os
+import signal
+import subprocess
+import sys
 import time
 
 import numpy as np
@@ -11,7 +15,9 @@ import pytest
 from lumiere_jax import cli
 from lumiere_jax.errors import HUNG, PREEMPTED, UserError
 from tests.training.processes import (
+  ROOT,
   finish,
+  free_port,
   output,
   record,
   run,
@@ -86,6 +92,31 @@ def test_sigterm_of_one_stops_all_at_the_same_step(straight, tmp_path):
   args = (6, f"--record={path}")
   assert run(folder, *args, count=2, devices=2) == [0, 0]
   close(record(path), straight)
+
+
+def test_sigterm_before_training_ends_a_process_at_once():
+  program = (
+    "import time; from lumiere_jax import cli; cli.join_processes(); "
+    "print('joined', flush=True); time.sleep(60)"
+  )
+  env = {
+    "JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{free_port()}",
+    "JAX_NUM_PROCESSES": "1",
+    "JAX_PROCESS_ID": "0",
+  }
+  with subprocess.Popen(
+    [sys.executable, "-c", program],
+    cwd=ROOT,
+    env=os.environ | env,
+    stdout=subprocess.PIPE,
+    text=True,
+  ) as process:
+    try:
+      assert process.stdout.readline() == "joined\n"
+      process.send_signal(signal.SIGTERM)
+      assert process.wait(timeout=30) == -signal.SIGTERM
+    finally:
+      process.kill()
 
 
 def test_a_disk_that_fills_up_stops_a_run_that_can_go_on(small_disk, tmp_path):
