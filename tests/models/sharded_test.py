@@ -177,6 +177,27 @@ def test_samples_are_those_of_one_device(shapes):
 
 
 @pytest.mark.devices(8)
+@pytest.mark.parametrize("name", ["ddim", "dpmpp_2m"])
+def test_samplers_of_one_step_and_of_two_are_planned_on_a_mesh(name):
+  cfg = dataclasses.replace(
+    CFG, sampler=SamplerConfig(name=name, steps=3, guidance=2.0)
+  )
+  mesh = mesh_of((2, 2, 2))
+  params = build.abstract_params(MODEL)
+  params = jax.tree.map(
+    lambda x, where: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where),
+    params,
+    sharding.shard_tree(params, mesh),
+  )
+  text = Text(*ENCODER.encode([f"clip {i}" for i in range(8)]))
+  make = build.generator(cfg, "text_to_video", mesh=mesh)
+  lowered = make.lower(params, text, Text(*ENCODER.empty))
+  clips = jax.tree.leaves(lowered.out_info)
+  several = name != "ddim"  # It keeps the clip of the step before.
+  assert [c.shape for c in clips] == [(8, 8, 8, 8, 3)] * (1 + several) + [()]
+
+
+@pytest.mark.devices(8)
 def test_a_batch_that_devices_cannot_share_is_refused():
   mesh = mesh_of((8, 1, 1))
   make = build.generator(CFG, "text_to_video", mesh=mesh)
