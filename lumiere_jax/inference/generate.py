@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import Mesh, NamedSharding
+from jax.sharding import Mesh
 
 from lumiere_jax import media, sharding
 from lumiere_jax.conditioning.low_res import (
@@ -255,14 +255,10 @@ class Generator:
     """
     count = text.mask.shape[0]
     keys = jax.eval_shape(lambda: sample_keys(0, range(count)))
-    carry = jax.eval_shape(self._begin, keys)
+    carry = jax.eval_shape(self._begin, keys)  # And where it will lie.
     inputs = (text, negative, given, low, keys)
     if self._mesh is not None:
       inputs = sharding.abstract_examples(inputs, self._mesh)
-      # First, as it has a place also where nothing is carried.
-      carry = jax.tree.map(
-        _struct_at, _carry_shardings(self._mesh, self.shape), carry
-      )
     step = jax.ShapeDtypeStruct((), jnp.int32)
     return self._advance.lower(params, carry, *inputs, (step, step))
 
@@ -293,12 +289,6 @@ def _asked(
     )(x, t)
 
   return ask
-
-
-def _struct_at(where: NamedSharding, x: Any) -> Any:
-  if x is None:
-    return None
-  return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where)
 
 
 def _carry_shardings(mesh: Mesh | None, shape: tuple[int, ...]) -> Any:

@@ -2,7 +2,7 @@
 """What is planned: a training step, or a denoising step of sampling."""
 
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +16,6 @@ from lumiere_jax.inference.generate import Text
 from lumiere_jax.models.sharded import check_frames
 from lumiere_jax.profiling.memory import StateMemory, device_bytes, state_memory
 from lumiere_jax.profiling.topology import Topology
-from lumiere_jax.shapes import PyTree
 from lumiere_jax.stage import abstract_batch, make_stage
 
 WHATS = ("train", "sample")
@@ -139,7 +138,7 @@ def _sampling(task: Task, mesh: Mesh) -> Written:
   else:
     name += "_image"
   generator = build.generator(cfg, name, mesh=mesh)
-  params = _placed(build.abstract_params(cfg.model), mesh)
+  params = sharding.abstract_tree(build.abstract_params(cfg.model), mesh)
   text = (clips, cfg.text.max_tokens, cfg.model.encoder_hid_dim)
   text, negative = (
     Text(
@@ -160,11 +159,3 @@ def _sampling(task: Task, mesh: Mesh) -> Written:
   )
   inputs = sharding.abstract_examples((text, negative, given, low), mesh)
   return Written(lowered, state, device_bytes(inputs))
-
-
-def _placed(params: PyTree, mesh: Mesh) -> Any:
-  return jax.tree.map(
-    lambda x, where: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where),
-    params,
-    sharding.shard_tree(params, mesh),
-  )

@@ -101,6 +101,19 @@ def possible_fsdp(tree: PyTree, rules: Rules = RULES) -> list[int]:
   return [n for n in range(1, most + 1) if all(s % n == 0 for s in sizes)]
 
 
+def abstract_tree(tree: PyTree, mesh: Mesh) -> PyTree:
+  """`jax.ShapeDtypeStruct`s of a tree that lies as `shard_tree` says.
+
+  Raises:
+    UserError: as `shard_tree`.
+  """
+  return jax.tree.map(
+    lambda x, where: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where),
+    tree,
+    shard_tree(tree, mesh),
+  )
+
+
 def place_tree(tree: PyTree, shardings: PyTree) -> PyTree:
   """Copies a tree to its shardings; donating the copy leaves the tree whole.
 

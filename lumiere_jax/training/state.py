@@ -87,11 +87,7 @@ def abstract_state(
     mesh: the devices.
   """
   state = jax.eval_shape(lambda p, f: init_state(p, f, tx), params, frozen)
-  return jax.tree.map(
-    lambda x, where: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where),
-    state,
-    sharding.shard_tree(state, mesh),
-  )
+  return sharding.abstract_tree(state, mesh)
 
 
 def place_state(

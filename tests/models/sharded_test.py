@@ -183,12 +183,7 @@ def test_samplers_of_one_step_and_of_two_are_planned_on_a_mesh(name):
     CFG, sampler=SamplerConfig(name=name, steps=3, guidance=2.0)
   )
   mesh = mesh_of((2, 2, 2))
-  params = build.abstract_params(MODEL)
-  params = jax.tree.map(
-    lambda x, where: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where),
-    params,
-    sharding.shard_tree(params, mesh),
-  )
+  params = sharding.abstract_tree(build.abstract_params(MODEL), mesh)
   text = Text(*ENCODER.encode([f"clip {i}" for i in range(8)]))
   make = build.generator(cfg, "text_to_video", mesh=mesh)
   lowered = make.lower(params, text, Text(*ENCODER.empty))
