@@ -61,7 +61,7 @@ while ((${#left[@]})); do
   done
   left=("${remaining[@]}")
   # Beside the shell, which passes a signal on at once.
-  sleep 0.2 &
+  sleep 1 &
   wait "$!" || true
 done
 exit "$status"
