@@ -25,6 +25,7 @@ LAYERS = {
     "checkpoint",
     "media",
     "profiling",
+    "compiling",
   ),
   "wholes": ("models", "conditioning", "data", "evaluation"),
   "doers": ("training", "inference"),

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from lumiere_jax import media, sharding
+from lumiere_jax.compiling import compiler_options
 from lumiere_jax.conditioning.low_res import (
   augment,
   enlarge,
@@ -105,7 +106,11 @@ class Generator:
     interval = guidance_timesteps(sampler, schedule)
     self._timesteps = timesteps
 
-    jit = partial(jax.jit, out_shardings=_carry_shardings(mesh, shape))
+    jit = partial(
+      jax.jit,
+      out_shardings=_carry_shardings(mesh, shape),
+      compiler_options=compiler_options(mesh),
+    )
 
     @jit
     def begin(keys: Key) -> Carry:

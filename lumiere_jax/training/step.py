@@ -12,6 +12,7 @@ import optax
 from jax.sharding import Mesh
 
 from lumiere_jax import sharding
+from lumiere_jax.compiling import compiler_options
 from lumiere_jax.config import TrainConfig
 from lumiere_jax.shapes import Array, Float, Key, PyTree
 from lumiere_jax.training.guard import (
@@ -157,6 +158,7 @@ def make_train_step(
     in_shardings=(state_shardings, None, None),
     out_shardings=(state_shardings, sharding.replicated(mesh)),
     donate_argnums=0,
+    compiler_options=compiler_options(mesh),
   )
   return TrainStep(jitted, mesh, cfg.batch_size)
 
