@@ -38,6 +38,7 @@ LAYERS = {
     "parity",
     "linked",
     "planning",
+    "benchmarking",
     "api",
     "trials",
     "studio",
@@ -140,6 +141,7 @@ ORDER = {
     "folder",
   ),
   "checkpoint": ("errors", "checksum", "checkpointer"),
+  "benchmarking": ("clock",),
   "models": ("stunet", "widen", "sharded"),
   "sharding": ("mesh", "batch", "rules"),
   "data": (
