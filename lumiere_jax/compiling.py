@@ -4,9 +4,9 @@
 import jax
 from jax.sharding import Mesh
 
-# In jaxlib 0.10 and 0.11 convolutions of a CPU go to a library that shares them
-# out over cores by 64 output channels at a time: of fewer channels, on one core.
-# XLA's own share out pixels. Matrix multiplications are left to the library.
+# In jaxlib 0.10 and 0.11 convolutions of a CPU go to a library that gives each
+# core 64 output channels: those of fewer channels run on one core. XLA's own
+# share out pixels. Matrix multiplications are left to the library.
 _OWN_CONVOLUTIONS = {
   "xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_DOT"
 }

@@ -60,7 +60,6 @@ LAYERS = {
     "data.sprites",
     "data.styles",
     "data.write",
-    "data.throughput",
   ),
 }
 UNITS = {unit for units in LAYERS.values() for unit in units}
@@ -141,7 +140,16 @@ ORDER = {
     "folder",
   ),
   "checkpoint": ("errors", "checksum", "checkpointer"),
-  "benchmarking": ("clock",),
+  "benchmarking": (
+    "clock",
+    "machine",
+    "subject",
+    "levels",
+    "bench",
+    "compare",
+    "plot",
+    "report",
+  ),
   "models": ("stunet", "widen", "sharded"),
   "sharding": ("mesh", "batch", "rules"),
   "data": (

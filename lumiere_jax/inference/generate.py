@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import Mesh
 
 from lumiere_jax import media, sharding
@@ -189,12 +190,12 @@ class Generator:
       carry = self._begin_at(keys, clip, self._timesteps[first])
     advance = partial(self._advance, params)
     if on_step is None:
-      steps = (first, self.num_steps)
+      steps = _between(first, self.num_steps)
       carry = advance(carry, text, negative, given, low, keys, steps)
       return self._finished(carry)
     for i in range(first, self.num_steps):
       carry = jax.block_until_ready(
-        advance(carry, text, negative, given, low, keys, (i, i + 1))
+        advance(carry, text, negative, given, low, keys, _between(i, i + 1))
       )
       on_step()
     return self._finished(carry)
@@ -218,7 +219,8 @@ class Generator:
     )
     carry = self._begin(keys)
     advance = partial(self._advance, params)
-    carry = advance(carry, text, negative, given, low, keys, (0, 0))
+    steps = _between(0, 0)
+    carry = advance(carry, text, negative, given, low, keys, steps)
     jax.block_until_ready(carry)
 
   def _placed(
@@ -266,6 +268,14 @@ class Generator:
       inputs = sharding.abstract_examples(inputs, self._mesh)
     step = jax.ShapeDtypeStruct((), jnp.int32)
     return self._advance.lower(params, carry, *inputs, (step, step))
+
+
+def _between(first: int, last: int) -> tuple[np.int32, np.int32]:
+  """Steps of one call, of the type that `Generator.lower` has.
+
+  Python's own numbers have a weaker one, and made another program of it.
+  """
+  return np.int32(first), np.int32(last)
 
 
 def _asked(

@@ -2,7 +2,7 @@
 """What is planned: a training step, or a denoising step of sampling."""
 
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -129,16 +129,31 @@ def _training(cfg: Config, mesh: Mesh) -> Written:
   return Written(lowered, state_memory(stage.like), device_bytes(batch))
 
 
-def _sampling(task: Task, mesh: Mesh) -> Written:
-  cfg, clips = task.cfg, clips_of(task, mesh)
-  upscales = cfg.condition.kind == "low_res"
-  name = "upscale" if upscales else "text_to"
+def sampling_task(task: Task) -> str:
+  """Which of `conditioning.task.TASKS` is sampled, by what the model is for."""
+  upscales = task.cfg.condition.kind == "low_res"
   if task.is_clip:
-    name += "" if upscales else "_video"
-  else:
-    name += "_image"
-  generator = build.generator(cfg, name, mesh=mesh)
-  params = sharding.abstract_tree(build.abstract_params(cfg.model), mesh)
+    return "upscale" if upscales else "text_to_video"
+  return "upscale_image" if upscales else "text_to_image"
+
+
+class Inputs(NamedTuple):
+  """What sampling is given beside parameters, as `Generator.lower` takes it."""
+
+  text: Text
+  negative: Text
+  given: Any
+  low: Any
+
+
+def sampling_inputs(task: Task, clips: int) -> Inputs:
+  """Shapes and types of what `clips` samples are given; `given` is of numbers.
+
+  Args:
+    task: what is sampled.
+    clips: how many at once.
+  """
+  cfg = task.cfg
   text = (clips, cfg.text.max_tokens, cfg.model.encoder_hid_dim)
   text, negative = (
     Text(
@@ -148,14 +163,22 @@ def _sampling(task: Task, mesh: Mesh) -> Written:
     for rows in (clips, 1)
   )
   low = None
-  if upscales:
+  if cfg.condition.kind == "low_res":
     size = build.material_size(cfg)
     size = size if task.is_clip else size[1:]
     low = jax.ShapeDtypeStruct((clips, *size, 3), jnp.uint8)
-  given = build.given_batch(cfg, name, None, clips)
-  lowered = generator.lower(params, text, negative, given, low)
+  given = build.given_batch(cfg, sampling_task(task), None, clips)
+  return Inputs(text, negative, given, low)
+
+
+def _sampling(task: Task, mesh: Mesh) -> Written:
+  cfg, clips = task.cfg, clips_of(task, mesh)
+  generator = build.generator(cfg, sampling_task(task), mesh=mesh)
+  params = sharding.abstract_tree(build.abstract_params(cfg.model), mesh)
+  inputs = sampling_inputs(task, clips)
+  lowered = generator.lower(params, *inputs)
   state = StateMemory(
     parameters=0, frozen=device_bytes(params), ema=0, optimizer=0
   )
-  inputs = sharding.abstract_examples((text, negative, given, low), mesh)
+  inputs = sharding.abstract_examples(inputs, mesh)
   return Written(lowered, state, device_bytes(inputs))
