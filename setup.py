@@ -77,6 +77,7 @@ setup(
       "apache-beam>=2.77",
       "beartype>=0.20",
       "jsonschema>=4.20",
+      "matplotlib>=3.9",
       "pytest>=8.4",
       "pytest-xdist>=3.6",
       "pyyaml>=6",

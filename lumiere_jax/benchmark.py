@@ -167,11 +167,26 @@ def _program(cfg: Config, args: Any, began: float) -> dict[str, Any]:
 @contextlib.contextmanager
 def _cold_cache() -> Iterator[None]:
   """JAX's persistent cache in a folder of its own, so that it is cold."""
+  settings = {
+    "jax_persistent_cache_min_compile_time_secs": 0.0,
+    "jax_persistent_cache_min_entry_size_bytes": -1,
+  }
   with tempfile.TemporaryDirectory() as folder:
-    jax.config.update("jax_compilation_cache_dir", folder)
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
-    yield
+    settings["jax_compilation_cache_dir"] = folder
+    before = {name: getattr(jax.config, name) for name in settings}
+    try:
+      _set_cache(settings)
+      yield
+    finally:
+      _set_cache(before)
+
+
+def _set_cache(settings: Mapping[str, Any]) -> None:
+  from jax.experimental.compilation_cache import compilation_cache
+
+  for name, value in settings.items():
+    jax.config.update(name, value)
+  compilation_cache.reset_cache()  # It keeps to the folder that it began with.
 
 
 def _loader(cfg: Config, clips: int, source_px: int) -> dict[str, Any]:

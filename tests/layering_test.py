@@ -171,6 +171,7 @@ ORDER = {
     "draw",
     "batches",
     "loader",
+    "throughput",
     "beam",
     "prepare",
     "shard_writer",

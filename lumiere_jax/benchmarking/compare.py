@@ -41,8 +41,8 @@ class Row:
   """
 
   name: str
-  before: float
-  after: float
+  before: int | float
+  after: int | float
   tolerance: float | None
 
   @property

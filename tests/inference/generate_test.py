@@ -91,6 +91,25 @@ def test_compiling_first_leaves_nothing_to_compile():
   assert len(calls) == traced
 
 
+def test_the_program_that_is_lowered_is_the_one_that_runs():
+  make, keys = generator(), sample_keys(0, [0])
+  inputs = (
+    x._replace(features=np.float32(x.features)) for x in (text(1.0), NEGATIVE)
+  )
+  lowered = make.lower(PARAMS, *inputs).as_text()
+  advance, run = make._advance, []
+
+  def noting(*args):
+    run.append(advance.lower(*args).as_text())
+    return advance(*args)
+
+  make._advance = noting
+  make.compile(PARAMS, text(1.0), NEGATIVE)
+  make(PARAMS, text(1.0), NEGATIVE, keys)
+  make(PARAMS, text(1.0), NEGATIVE, keys, lambda: None)
+  assert set(run) == {lowered}
+
+
 def test_the_last_batch_is_filled():
   assert batches([1, 2, 3], 2) == [[1, 2], [3, 3]]
   assert batches([1, 2], 2) == [[1, 2]]

@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The benchmark end to end, on a network that is quick to compile."""
+
+import json
+import types
+
+import jax
+import pytest
+from PIL import Image
+
+from lumiere_jax import benchmark
+from lumiere_jax.benchmarking import machine
+from lumiere_jax.errors import UserError
+from tests.plan_test import CONFIG
+
+
+@pytest.fixture
+def config(tmp_path):
+  path = tmp_path / "tiny.py"
+  path.write_text(CONFIG)
+  return f"--config={path}"
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch):
+  """Matrices and copies that take no time."""
+  monkeypatch.setattr(machine, "_SIDE", {"cpu": 64})
+  monkeypatch.setattr(machine, "_COPIED", {"cpu": 2**12})
+
+
+def run(config, tmp_path, *args):
+  out = tmp_path / "bench.json"
+  benchmark.main([config, "--repeats=2", f"--out={out}", *args])
+  return json.loads(out.read_text())
+
+
+def check(found, clips, steps):
+  """What must hold whatever is timed."""
+  rates, seconds = found["throughput"], found["time"]["median"]
+  assert rates["clips_per_second"] == pytest.approx(clips / seconds)
+  assert rates["frames_per_second"] == pytest.approx(4 * clips / seconds)
+  assert rates["seconds_per_step"] == pytest.approx(seconds / steps)
+  assert rates["seconds_to_first"] > found["compile"]["compile"]
+  use, counts = found["utilization"], found["counts"]
+  achieved = counts["flops_model"] * steps / seconds
+  assert use["achieved_flops"] == pytest.approx(achieved)
+  assert use["mfu"] == pytest.approx(achieved / use["flops"])
+  assert use["flops_source"] == "measured, matmul in float32"
+  assert counts["argument_bytes"] > counts["parameter_bytes"] > 0
+  assert found["memory"]["program_peak"] > counts["argument_bytes"] / 2
+  assert found["environment"]["versions"]["jax"] == jax.__version__
+
+
+def test_the_network_and_its_blocks(config, tmp_path, capsys):
+  plot = tmp_path / "roofline.png"
+  found = run(config, tmp_path, "--clips=2", f"--plot={plot}")
+  check(found, clips=2, steps=1)
+  blocks = {block["name"]: block for block in found["blocks"]}
+  assert list(blocks) == ["down_0", "down_1", "mid", "up_1", "up_0"]
+  assert [b["frames"] for b in blocks.values()] == [4, 2, 2, 2, 4]
+  assert [b["level"] for b in blocks.values()] == [0, 1, 1, 1, 0]
+  # All but the embeddings and the first and last convolutions.
+  whole = found["counts"]["flops_compiled_per_device"]
+  assert 0.8 < sum(b["flops"] for b in blocks.values()) / whole < 1
+  with Image.open(plot) as image:
+    assert image.format == "PNG" and image.width > 100
+  assert "mid" in capsys.readouterr().out
+
+
+def test_a_training_step_has_blocks_with_their_gradients(config, tmp_path):
+  found = run(config, tmp_path, "--what=train")
+  check(found, clips=2, steps=1)
+  forward = tmp_path / "forward"
+  forward.mkdir()
+  plain = run(config, forward, "--clips=2")
+  for block, alone in zip(found["blocks"], plain["blocks"], strict=True):
+    assert 2 < block["flops"] / alone["flops"] < 3.5
+  assert found["counts"]["flops_model"] > 2 * plain["counts"]["flops_model"]
+
+
+def test_sampling_compiles_nothing_that_was_compiled_before(config, tmp_path):
+  compiled = []
+
+  def note(event, **_):
+    if event == "/jax/compilation_cache/cache_misses":
+      compiled.append(event)
+
+  jax.monitoring.register_event_listener(note)
+  found = run(config, tmp_path, "--what=sample", "--clips=2", "--no_blocks")
+  jax.monitoring.unregister_event_listener(note)
+  check(found, clips=2, steps=3)
+  assert "blocks" not in found
+  assert found["counts"]["steps"] == 3
+  assert found["compile"]["second_start"] < found["compile"]["compile"]
+
+
+def test_counting_runs_nothing(config, tmp_path, monkeypatch):
+  monkeypatch.setattr(benchmark.bench, "measure", None)
+  found = run(config, tmp_path, "--what=train", "--count_only")
+  assert set(found["counts"]) >= {"flops_lowered", "argument_bytes"}
+  assert "time" not in found
+
+
+def test_the_cache_is_as_it_was(config, tmp_path):
+  before = jax.config.jax_compilation_cache_dir
+  run(config, tmp_path, "--no_blocks")
+  assert jax.config.jax_compilation_cache_dir == before
+
+
+def test_the_peak_of_a_known_device_is_the_table_s(monkeypatch):
+  device = types.SimpleNamespace(device_kind="NVIDIA H200", platform="gpu")
+  monkeypatch.setattr(machine, "_LARGE_SIDE", 64)
+  monkeypatch.setattr(machine, "_COPIED_BY_OTHERS", 2**12)
+  monkeypatch.setattr(machine.jax, "devices", lambda: [device])
+  peaks = machine.measure_peaks("float32")
+  assert peaks.flops == 989.4e12 and peaks.flops_source.startswith("h200")
+  assert peaks.named_bandwidth == 4800e9
+  assert peaks.measured_flops != peaks.flops
+
+
+@pytest.mark.parametrize(
+  ("args", "message"),
+  [
+    (["--what=tran"], r"--what='tran' \(did you mean 'train'\?\)"),
+    (["--repeats=0"], "--repeats=0 must be >= 1"),
+    (["--what=train", "--clips=2"], "set --config.train.batch_size"),
+    (["--plot=a.png", "--no_blocks"], "--plot draws the blocks"),
+  ],
+)
+def test_mistakes_are_one_line(config, args, message):
+  with pytest.raises(UserError, match=message):
+    benchmark.main([config, *args])
+
+
+def test_a_network_needs_a_config():
+  with pytest.raises(UserError, match="--config is needed"):
+    benchmark.main(["--what=sample"])
