@@ -7,9 +7,12 @@ one. This module is the only place that mixes frames. Where a clip's frames lie
 on several devices, `nn/frames.py` brings together what a layer needs.
 """
 
+import functools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from lumiere_jax.config import UNetConfig
 from lumiere_jax.nn.activation import activation
@@ -39,20 +42,54 @@ def temporal_conv(
   kernel: Float[Array, "k c d"],
   stride: int = 1,
 ) -> Float[Array, "b t2 h w d"]:
-  """1-D convolution along time, as a sum of shifted matmuls.
+  """1-D convolution along time, in the form that is fast on the device.
 
-  The sum of matmuls is as fast as XLA's convolution or faster on CPU (its
-  weight gradients 2-4x), and it avoids known faults of 1-D convolutions on
-  GPUs and of the partitioner over time.
+  docs/benchmarks.md has both forms' times.
 
   Args:
     x: the frames, and on either side half a kernel more.
     kernel: an odd number of taps.
     stride: every stride-th frame is kept.
   """
+  return lax.platform_dependent(
+    x,
+    kernel,
+    cpu=functools.partial(folded_conv, stride=stride),
+    default=functools.partial(shifted_matmuls, stride=stride),
+  )
+
+
+def shifted_matmuls(x: Array, kernel: Array, stride: int = 1) -> Array:
+  """`temporal_conv` as a sum of matmuls, one for each tap.
+
+  It avoids known faults of 1-D convolutions on GPUs, and of the partitioner
+  over time.
+  """
   taps = kernel.shape[0]
   frames = x.shape[1] - taps + 1
   return sum(x[:, i : i + frames : stride] @ kernel[i] for i in range(taps))
+
+
+def folded_conv(x: Array, kernel: Array, stride: int = 1) -> Array:
+  """`temporal_conv` as a 2-D convolution of frames by pixels.
+
+  With a stride, frames are first dealt out by their place within it: the
+  gradients of a convolution with a stride are slow on CPUs.
+  """
+  b, t, h, w, c = x.shape
+  count = (t - kernel.shape[0]) // stride + 1
+  x = x.reshape(b, t, h * w, c)
+  total = 0.0
+  for i in range(min(stride, kernel.shape[0])):
+    taps = kernel[i::stride]
+    total += lax.conv_general_dilated(
+      x[:, i::stride][:, : count + taps.shape[0] - 1],
+      taps[:, None],
+      (1, 1),
+      "VALID",
+      dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    )
+  return total.reshape(b, count, h, w, kernel.shape[-1])
 
 
 class TemporalConv(nn.Module):

@@ -13,7 +13,9 @@ from lumiere_jax.nn.temporal import (
   ConvInflation,
   TemporalDownsample,
   TemporalUpsample,
+  folded_conv,
   identity_init,
+  shifted_matmuls,
   temporal_conv,
 )
 
@@ -30,10 +32,11 @@ def clip(*shape, seed=0):
 
 @pytest.mark.parametrize("taps", [1, 3, 5])
 @pytest.mark.parametrize("stride", [1, 2])
-def test_temporal_conv_is_numpys(taps, stride):
+@pytest.mark.parametrize("form", [temporal_conv, folded_conv, shifted_matmuls])
+def test_temporal_conv_is_numpys(taps, stride, form):
   x, kernel = clip(2, 6, 2, 3, 4), clip(taps, 4, 5, seed=1)
   padded = np.pad(x, ((0, 0), (taps // 2,) * 2, (0, 0), (0, 0), (0, 0)))
-  got = temporal_conv(jnp.asarray(padded), kernel, stride)
+  got = form(jnp.asarray(padded), kernel, stride)
   want = np.stack(
     [
       sum(padded[:, t + i] @ np.asarray(kernel[i]) for i in range(taps))
@@ -42,6 +45,22 @@ def test_temporal_conv_is_numpys(taps, stride):
     axis=1,
   )
   np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_both_forms_have_the_same_gradients(stride):
+  x, kernel = clip(2, 8, 2, 3, 4), clip(3, 4, 5, seed=1)
+
+  def slopes(form):
+    def loss(x, kernel):
+      return (form(x, kernel, stride) ** 2).sum()
+
+    return jax.grad(loss, argnums=(0, 1))(x, kernel)
+
+  for got, want in zip(
+    slopes(folded_conv), slopes(shifted_matmuls), strict=True
+  ):
+    np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-4)
 
 
 def run(module, *args):

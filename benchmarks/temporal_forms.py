@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Times the forms of the temporal convolution on this machine.
+
+python -m benchmarks.temporal_forms --out=benchmarks/results/forms_cpu.json
+
+A form that is faster on a kind of device stands for it in
+`lumiere_jax.nn.temporal.temporal_conv`.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+
+from lumiere_jax.benchmarking.clock import measure
+from lumiere_jax.benchmarking.machine import environment
+from lumiere_jax.compiling import compiler_options
+from lumiere_jax.nn.temporal import folded_conv, shifted_matmuls
+
+FORMS = {"shifted_matmuls": shifted_matmuls, "folded_conv": folded_conv}
+# Frames, height and width, channels: of small networks and of if_m's levels.
+SIZES = {
+  "cpu": ((80, 32, 32), (80, 16, 48), (40, 16, 64), (40, 8, 96), (20, 8, 128)),
+}
+LARGE = ((80, 64, 192), (40, 32, 384), (20, 16, 576), (80, 128, 128))
+
+
+def main() -> None:
+  parser = argparse.ArgumentParser(description=__doc__)
+  parser.add_argument("--out", required=True)
+  parser.add_argument("--repeats", type=int, default=15)
+  parser.add_argument("--dtype", default="float32")
+  args = parser.parse_args()
+  sizes = SIZES.get(jax.default_backend(), LARGE)
+  rows = [
+    row(size, stride, args.dtype, args.repeats)
+    for size in sizes
+    for stride in (1, 2)
+  ]
+  result = {
+    "environment": environment(),
+    "dtype": args.dtype,
+    "repeats": args.repeats,
+    "rows": rows,
+  }
+  Path(args.out).write_text(json.dumps(result, indent=2) + "\n")
+
+
+def row(
+  size: tuple[int, int, int], stride: int, dtype: str, repeats: int
+) -> dict[str, object]:
+  """Milliseconds of each form: forward, and forward with both gradients."""
+  frames, pixels, channels = size
+  x = jax.random.normal(
+    jax.random.key(0), (1, frames + 2, pixels, pixels, channels), dtype
+  )
+  kernel = jax.random.normal(jax.random.key(1), (3, channels, channels), dtype)
+  found: dict[str, object] = {
+    "frames": frames,
+    "pixels": pixels,
+    "channels": channels,
+    "stride": stride,
+  }
+  for name, form in FORMS.items():
+
+    def forward(x, kernel, form=form):
+      # A layer stands between others, which XLA may join it with.
+      return jnp.tanh(form(jax.nn.silu(x), kernel, stride))
+
+    def loss(x, kernel, forward=forward):
+      return (forward(x, kernel) ** 2).sum()
+
+    for what, program in (
+      ("forward", forward),
+      ("gradients", jax.grad(loss, argnums=(0, 1))),
+    ):
+      run = jax.jit(program, compiler_options=compiler_options())
+      timing = measure(lambda r=run: r(x, kernel), repeats)
+      found[f"{name}_{what}_ms"] = 1e3 * timing.median
+  print(found, flush=True)
+  return found
+
+
+if __name__ == "__main__":
+  main()
