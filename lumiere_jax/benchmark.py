@@ -196,7 +196,8 @@ def _loader(cfg: Config, clips: int, source_px: int) -> dict[str, Any]:
     if source_px:
       source = throughput.make_videos(Path(folder), source_px)
       data = dataclasses.replace(data, kind="folder", data_dir=folder)
-    batch_size = min(clips, cfg.train.batch_size)
+    # As training reads them, but several of them.
+    batch_size = min(cfg.train.batch_size, -(-clips // 8))
     found = throughput.measure(data, clips, batch_size)
   return {
     "config": cfg.name,
