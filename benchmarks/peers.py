@@ -105,18 +105,34 @@ def motion(size: Size) -> Peer:
     motion_max_seq_length=size.frames,
   )
   # The text of each frame, as its pipeline repeats it.
-  return _of_diffusers(network, size, "motion_modules", size.frames)
+  return _of_diffusers(network, size, ("motion_modules",), size.frames)
 
 
 def unet3d(size: Size) -> Peer:
-  """The U-Net of ModelScope in diffusers, attention likewise."""
-  from diffusers import UNet3DConditionModel
+  """The U-Net of ModelScope in diffusers, attention likewise.
 
-  network = UNet3DConditionModel(
-    **_diffusers(size, "3D"),
-    attention_head_dim=size.channels[0],
+  Its first block attends over time in 8 heads, whatever the width of the level:
+  256 wide for our 32 channels, which would be most of its operations. It gets
+  two heads, so that it is to its level about as it is in the published network
+  (512 for 320 channels).
+  """
+  from diffusers import UNet3DConditionModel
+  from diffusers.models.transformers.transformer_temporal import (
+    TransformerTemporalModel,
   )
-  return _of_diffusers(network, size, "temp_")
+
+  width = size.channels[0]
+  network = UNet3DConditionModel(
+    **_diffusers(size, "3D"), attention_head_dim=width
+  )
+  network.transformer_in = TransformerTemporalModel(
+    num_attention_heads=2,
+    attention_head_dim=width,
+    in_channels=width,
+    num_layers=1,
+    norm_num_groups=size.groups,
+  )
+  return _of_diffusers(network, size, ("temp_", "transformer_in"))
 
 
 def _diffusers(size: Size, kind: str) -> dict[str, Any]:
@@ -140,7 +156,7 @@ def _diffusers(size: Size, kind: str) -> dict[str, Any]:
 
 
 def _of_diffusers(
-  network: Any, size: Size, temporal: str, texts: int = 1
+  network: Any, size: Size, temporal: tuple[str, ...], texts: int = 1
 ) -> Peer:
   import torch
 
@@ -151,7 +167,7 @@ def _of_diffusers(
     return network(x, 500, encoder_hidden_states=said, return_dict=False)[0]
 
   named = dict(network.named_parameters())
-  part = [p for name, p in named.items() if temporal in name]
+  part = [p for n, p in named.items() if any(each in n for each in temporal)]
   return Peer(network, list(named.values()), part, call)
 
 
