@@ -17,7 +17,7 @@ from lumiere_jax.profiling.work import forward_flops
 
 ROOT = Path(__file__).resolve().parent.parent
 TINY = Size(
-  frames=4, pixels=8, channels=(8, 16), groups=4, tokens=3, text_width=8
+  frames=4, pixels=8, channels=(8, 16), groups=4, tokens=3, text_width=32
 )
 FLAGS = (
   "--frames=4",
@@ -25,7 +25,7 @@ FLAGS = (
   "--channels=8,16",
   "--groups=4",
   "--tokens=3",
-  "--text_width=8",
+  "--text_width=32",
 )
 
 
@@ -90,13 +90,17 @@ def test_networks_of_diffusers_are_built_and_train(name):
 
   peer = peers.PEERS[name](TINY)
   clip = torch.randn(1, 3, 4, 8, 8)
-  assert peer.call(clip).shape == clip.shape
   trained = theirs.prepare(peer, "train_temporal")
   assert 0 < len(trained) < len(peer.parameters)
-  laid = theirs.lay_out(peer, clip, "channels_last")
-  peer.call(laid).square().mean().backward()
+  peer.call(clip).square().mean().backward()
   with_gradient = [p for p in peer.parameters if p.grad is not None]
   assert len(with_gradient) == len(trained)
+  assert not theirs.prepare(peer, "forward")
+  outputs = [
+    peer.call(theirs.lay_out(peer, clip, layout)) for layout in theirs.LAYOUTS
+  ]
+  assert outputs[0].shape == clip.shape
+  torch.testing.assert_close(*outputs, rtol=1e-4, atol=1e-5)
 
 
 def test_the_document_shows_what_was_measured():
