@@ -98,6 +98,7 @@ ORDER = {
     "prediction",
     "loss",
     "guidance",
+    "reuse",
     "known",
     "multidiffusion",
     "sampler",
@@ -142,7 +143,7 @@ ORDER = {
   ),
   "checkpoint": ("errors", "checksum", "checkpointer"),
   "benchmarking": ("clock",),
-  "models": ("stunet", "widen", "sharded"),
+  "models": ("stunet", "deep", "widen", "sharded"),
   "sharding": ("mesh", "batch", "rules"),
   "data": (
     "emoji",
@@ -188,7 +189,7 @@ ORDER = {
     "enlargement",
     "table",
   ),
-  "inference": ("prompt", "material", "generate", "cascade"),
+  "inference": ("prompt", "material", "asking", "generate", "cascade"),
   "planning": ("task", "account", "plan", "advice", "report"),
   "training": (
     "state",
