@@ -28,6 +28,7 @@ from lumiere_jax.config import Config, SamplerConfig, UNetConfig
 from lumiere_jax.diffusion.loss import diffusion_loss
 from lumiere_jax.diffusion.schedule import make_schedule
 from lumiere_jax.errors import UserError, nearest
+from lumiere_jax.inference.asking import kept_feature
 from lumiere_jax.inference.generate import Generator
 from lumiere_jax.models.sharded import check_frames, make_apply
 from lumiere_jax.models.stunet import STUNet, is_input, is_temporal
@@ -240,9 +241,11 @@ def generator(
     mesh: where parameters lie; None is one device.
 
   Raises:
-    UserError: as in `check_task`, or there are not so many devices.
+    UserError: as in `check_task`, or there are not so many devices, or the
+      sampler cannot reuse what it is to.
   """
   check_task(cfg, task)
+  sampler = sampler or cfg.sampler
   wanted, found = cfg.windows.devices, len(jax.devices())
   if wanted > found:
     raise UserError(f"windows.devices={wanted}, but there are only {found}")
@@ -252,14 +255,16 @@ def generator(
     model = dataclasses.replace(model, temporal=None)
   else:
     shape = (data.num_frames, *shape)
+  windows = cfg.windows if TASKS[task].clip else None
   return Generator(
     make_apply(model, mesh),
     shape,
     cfg.diffusion,
-    sampler or cfg.sampler,
-    cfg.windows if TASKS[task].clip else None,
+    sampler,
+    windows,
     cfg.condition,
     mesh,
+    kept_feature(sampler, model, shape, windows, mesh),
   )
 
 

@@ -97,6 +97,7 @@ ORDER = {
     "prediction",
     "loss",
     "guidance",
+    "reuse",
     "known",
     "multidiffusion",
     "sampler",
@@ -150,7 +151,7 @@ ORDER = {
     "plot",
     "report",
   ),
-  "models": ("stunet", "widen", "sharded"),
+  "models": ("stunet", "deep", "widen", "sharded"),
   "sharding": ("mesh", "batch", "rules"),
   "data": (
     "emoji",
@@ -197,7 +198,7 @@ ORDER = {
     "enlargement",
     "table",
   ),
-  "inference": ("prompt", "material", "generate", "cascade"),
+  "inference": ("prompt", "material", "asking", "generate", "cascade"),
   "planning": ("task", "account", "plan", "advice", "report"),
   "training": (
     "state",

@@ -105,6 +105,13 @@ class SamplerConfig:
     guidance_interval: between which shares of the schedule, 0 the clean end and
       1 pure noise, there is guidance (arXiv 2404.07724); steps outside of it
       cost what guidance 1 does.
+    guidance_every: of the steps with guidance every which-th computes it; those
+      in between take the last difference to the unconditional output again and
+      cost what guidance 1 does. 1 is exact.
+    deep_every: every which-th step, from the first, runs all of the network;
+      those in between take from the last one what its coarse levels have said
+      (arXiv 2312.00858). 1 is exact.
+    deep_level: the finest of those levels, 1 or more; 0 is the finest of all.
     low_res_level: timestep that super-resolution noises its low-resolution clip
       to (noise conditioning augmentation); 0 is the least.
     detail_floor: how far super-resolution moves every predicted clean clip
@@ -127,6 +134,9 @@ class SamplerConfig:
   guidance: float = 4.0
   guidance_rescale: float = 0.0
   guidance_interval: tuple[float, float] = (0.0, 1.0)
+  guidance_every: int = 1
+  deep_every: int = 1
+  deep_level: int = 1
   low_res_level: int = 0
   detail_floor: float = 0.0
   known_low_res: bool = False
@@ -164,6 +174,9 @@ class SamplerConfig:
       f"sampler.guidance_interval={self.guidance_interval} must be two shares "
       "in [0, 1], the lower first",
     )
+    for name in ("guidance_every", "deep_every", "deep_level"):
+      value = getattr(self, name)
+      check(value >= 1, f"sampler.{name}={value} must be >= 1")
     check(
       0 < self.threshold_quantile <= 1,
       f"sampler.threshold_quantile={self.threshold_quantile} must be in (0, 1]",

@@ -10,7 +10,7 @@ from lumiere_jax.config import SamplerConfig
 from lumiere_jax.diffusion.prediction import Denoise, Output, eps_of
 from lumiere_jax.diffusion.quantile import quantile_of_magnitude
 from lumiere_jax.diffusion.schedule import Schedule, expand
-from lumiere_jax.shapes import Array, Float, PyTree
+from lumiere_jax.shapes import Array, Bool, Float, PyTree, Shaped
 
 
 def guided(
@@ -46,17 +46,6 @@ def guided(
   if scale == 1.0:
     return plain
 
-  def pair(positive, negative):
-    # Both halves of a sample stay neighbours: a batch that is split over
-    # devices needs no communication.
-    negative = jnp.broadcast_to(negative, positive.shape)
-    both = jnp.stack([positive, negative], axis=1)
-    return both.reshape((-1, *positive.shape[1:]))
-
-  def inside(t):
-    low, high = interval or (-jnp.inf, jnp.inf)
-    return (t >= low) & (t <= high)
-
   def led(x, t):
     raw = network(pair(x, x), pair(t, t), jax.tree.map(pair, cond, uncond))
     raw = raw.astype(jnp.float32).reshape((-1, 2, *raw.shape[1:]))
@@ -64,11 +53,10 @@ def guided(
     channels = x.shape[-1]
     positive, extra = positive[..., :channels], positive[..., channels:]
     negative = negative[..., :channels]
-    scales = expand(jnp.where(inside(t), scale, 1.0), positive)
+    scales = expand(jnp.where(inside(t, interval), scale, 1.0), positive)
     result = negative + scales * (positive - negative)
     if rescale:
-      ratio = _std(positive) / _std(result)
-      result *= expand(rescale * ratio + (1.0 - rescale), result)
+      result = rescaled(result, positive, rescale)
     return jnp.concatenate([result, extra], axis=-1)
 
   if interval is None:
@@ -76,7 +64,7 @@ def guided(
 
   def output(x, t):
     return jax.lax.cond(
-      jnp.any(inside(t)),
+      jnp.any(inside(t, interval)),
       led,
       lambda x, t: plain(x, t).astype(jnp.float32),
       x,
@@ -84,6 +72,40 @@ def guided(
     )
 
   return output
+
+
+def pair(
+  positive: Shaped[Array, " b *dims"], negative: Shaped[Array, " n *dims"]
+) -> Shaped[Array, " b2 *dims"]:
+  """The double batch of both halves of all samples; n is b or 1.
+
+  Those of a sample stay neighbours: a batch that is split over devices needs
+  no communication.
+  """
+  negative = jnp.broadcast_to(negative, positive.shape)
+  both = jnp.stack([positive, negative], axis=1)
+  return both.reshape((-1, *positive.shape[1:]))
+
+
+def inside(
+  t: Float[Array, " b"], interval: tuple[float, float] | None
+) -> Bool[Array, " b"]:
+  """Which timesteps have guidance: all of them if the interval is None."""
+  low, high = interval or (-jnp.inf, jnp.inf)
+  return (t >= low) & (t <= high)
+
+
+def rescaled(
+  result: Float[Array, "b *dims c"],
+  positive: Float[Array, "b *dims c"],
+  share: float,
+) -> Float[Array, "b *dims c"]:
+  """A guided output drawn to the conditional one's standard deviation.
+
+  As `guided` says of its `rescale`, which is the share here.
+  """
+  ratio = _std(positive) / _std(result)
+  return result * expand(share * ratio + (1.0 - share), result)
 
 
 def guidance_timesteps(

@@ -19,7 +19,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from lumiere_jax.config import SamplerConfig
-from lumiere_jax.diffusion.prediction import Denoise
+from lumiere_jax.diffusion.prediction import Denoise, Prediction
+from lumiere_jax.diffusion.reuse import Reused
 from lumiere_jax.diffusion.schedule import Schedule
 from lumiere_jax.errors import UserError
 from lumiere_jax.shapes import Array, Float, Key
@@ -31,6 +32,9 @@ _INITIAL, _LOW_RES = 2**32 - 1, 2**32 - 2
 _TINY = 2.0**-24
 # Samplers that use the clean clip predicted one step before.
 _MULTISTEP = ("dpmpp_2m",)
+
+# (x (b *dims c), t (b,), reused) -> Prediction, what the next step may reuse.
+ReusingDenoise = Callable[[Array, Array, Reused], tuple[Prediction, Reused]]
 
 
 class Table(NamedTuple):
@@ -136,23 +140,31 @@ class Carry(NamedTuple):
     x: (b *dims c) the clip so far, float32.
     before: the clean clip predicted one step before, zeros at first; None for a
       sampler of one step, whose clips take no memory for it.
-    begun: whether a step was made; before that `before` tells nothing.
+    begun: whether a step was made; before that `before` tells nothing, nor does
+      `reused`.
+    reused: what steps leave to those after them; None where they leave nothing.
   """
 
   x: Array
   before: Array | None
   begun: Array
+  reused: Reused | None = None
 
   @classmethod
-  def start(cls, x: Float[Array, "b *dims c"], cfg: SamplerConfig) -> "Carry":
+  def start(
+    cls,
+    x: Float[Array, "b *dims c"],
+    cfg: SamplerConfig,
+    reused: Reused | None = None,
+  ) -> "Carry":
     """Before the first step, whichever that is."""
     x = x.astype(jnp.float32)
     before = jnp.zeros_like(x) if cfg.name in _MULTISTEP else None
-    return cls(x, before, jnp.asarray(False))
+    return cls(x, before, jnp.asarray(False), reused)
 
 
 def make_step(
-  denoise: Denoise,
+  denoise: Denoise | ReusingDenoise,
   keys: Key,
   schedule: Schedule,
   cfg: SamplerConfig,
@@ -162,7 +174,8 @@ def make_step(
   """Builds (number of the step, carry) to carry, for a loop of any kind.
 
   Args:
-    denoise: (x, t (b,) float32) to Prediction.
+    denoise: (x, t (b,) float32) to Prediction; with a carry that has something
+      to reuse (x, t, reused) to Prediction and what the next step may reuse.
     keys: (b,) typed keys; the noise of sample i depends on keys[i] only.
     schedule: the noise schedule.
     cfg: sampler, steps, spacing, eta.
@@ -188,7 +201,11 @@ def make_step(
   def step(i: Array, carry: Carry) -> Carry:
     x = carry.x
     t, c = visited[i], jax.tree.map(lambda column: column[i], table)
-    p = denoise(x, jnp.full(x.shape[:1], t, jnp.float32))
+    seen = x, jnp.full(x.shape[:1], t, jnp.float32)
+    if carry.reused is None:
+      p, reused = denoise(*seen), None
+    else:
+      p, reused = denoise(*seen, carry.reused.since(carry.begun))
     result = c.x * x + c.x0 * p.x0 + c.eps * p.eps
     before = None
     if carry.before is not None:
@@ -199,7 +216,7 @@ def make_step(
       fraction = _fraction(p.variance, cfg, variance)
       std = c.noisy * jnp.exp(0.5 * (c.low + fraction * (c.high - c.low)))
       result += std * step_noise(keys, t, x.shape[1:])
-    return Carry(result, before, jnp.asarray(True))
+    return Carry(result, before, jnp.asarray(True), reused)
 
   return step
 

@@ -25,14 +25,11 @@ from lumiere_jax.config import (
   SamplerConfig,
   WindowsConfig,
 )
-from lumiere_jax.diffusion.guidance import (
-  guidance_timesteps,
-  guided,
-  thresholded,
-)
+from lumiere_jax.diffusion.guidance import guidance_timesteps, thresholded
 from lumiere_jax.diffusion.known import consistent
 from lumiere_jax.diffusion.multidiffusion import distributed, place_windows
-from lumiere_jax.diffusion.prediction import denoiser
+from lumiere_jax.diffusion.prediction import Denoise, Output, denoiser
+from lumiere_jax.diffusion.reuse import Reused, reuses
 from lumiere_jax.diffusion.sampler import (
   Carry,
   initial_noise,
@@ -43,10 +40,12 @@ from lumiere_jax.diffusion.sampler import (
 )
 from lumiere_jax.diffusion.schedule import make_schedule
 from lumiere_jax.errors import UserError
+from lumiere_jax.inference.asking import asked, asked_with_reuse
 from lumiere_jax.shapes import Array, Float, Key, PyTree, UInt8
 
-# (parameters, x, t, text, mask[, noise level]) -> raw output of the network
-Apply = Callable[..., Array]
+# (parameters, x, t, text, mask[, noise level]) -> raw output of the network; if
+# the sampler keeps a deep feature, with the keywords and results of `STUNet`.
+Apply = Callable[..., Any]
 
 
 class Text(NamedTuple):
@@ -86,6 +85,7 @@ class Generator:
     windows: WindowsConfig | None = None,
     condition: ConditionConfig | None = None,
     mesh: Mesh | None = None,
+    deep: jax.ShapeDtypeStruct | None = None,
   ):
     """Compiles nothing yet.
 
@@ -98,6 +98,7 @@ class Generator:
         all of it.
       condition: how a low-resolution clip is brought to the network.
       mesh: the devices that share the samples and their frames; None is one.
+      deep: the deep feature of one sample, if the sampler keeps it.
     """
     self.shape = shape
     self._mesh = mesh
@@ -109,20 +110,23 @@ class Generator:
 
     jit = partial(
       jax.jit,
-      out_shardings=_carry_shardings(mesh, shape),
+      out_shardings=_carry_shardings(mesh, shape, sampler),
       compiler_options=compiler_options(mesh),
     )
 
+    def started(x: Array) -> Carry:
+      return Carry.start(x, sampler, Reused.start(x, sampler, deep))
+
     @jit
     def begin(keys: Key) -> Carry:
-      return Carry.start(initial_noise(keys, shape), sampler)
+      return started(initial_noise(keys, shape))
 
     @jit
     def begin_at(keys: Key, clip: Array, t: Array) -> Carry:
       clip = media.to_float(clip)
       t = jnp.full(clip.shape[:1], t, jnp.float32)
       noise = initial_noise(keys, shape)
-      return Carry.start(schedule.add_noise(clip, noise, t), sampler)
+      return started(schedule.add_noise(clip, noise, t))
 
     @partial(jit, donate_argnames="carry")
     def advance(params, carry, text, negative, given, low, keys, steps):
@@ -134,18 +138,22 @@ class Generator:
         large, level = _enlarged(low, keys, sampler, condition)
         along, level = [large], (level,)
 
-      ask = _asked(partial(apply, params), sampler, interval)
-      if windows is not None:
-        places = place_windows(shape[:3], windows)
-        ask = distributed(ask, places, windows.per_call, windows.devices)
+      def read(output: Output) -> Denoise:
+        denoise = denoiser(output, schedule, diffusion)
+        denoise = thresholded(denoise, schedule, sampler)
+        for project in _projections(given, low, sampler, condition):
+          denoise = consistent(denoise, project, schedule)
+        return denoise
 
-      def output(x, t):
-        return ask(x, t, ((text, negative, level), along))
-
-      denoise = denoiser(output, schedule, diffusion)
-      denoise = thresholded(denoise, schedule, sampler)
-      for project in _projections(given, low, sampler, condition):
-        denoise = consistent(denoise, project, schedule)
+      network, seen = partial(apply, params), ((text, negative, level), along)
+      if reuses(sampler):
+        denoise = asked_with_reuse(network, seen, sampler, interval, read)
+      else:
+        ask = asked(network, sampler, interval)
+        if windows is not None:
+          places = place_windows(shape[:3], windows)
+          ask = distributed(ask, places, windows.per_call, windows.devices)
+        denoise = read(lambda x, t: ask(x, t, seen))
       step = make_step(denoise, keys, schedule, sampler, diffusion.variance)
       return jax.lax.fori_loop(*steps, step, carry)
 
@@ -278,40 +286,19 @@ def _between(first: int, last: int) -> tuple[np.int32, np.int32]:
   return np.int32(first), np.int32(last)
 
 
-def _asked(
-  network: Callable[..., Array],
-  sampler: SamplerConfig,
-  interval: tuple[float, float] | None,
-) -> Callable[[Array, Array, Any], Array]:
-  """The guided network of (x, t, ((text, negative, level), along)).
-
-  `along` are clips that it sees beside the noisy one.
-  """
-
-  def plain(x, t, seen):
-    (words, level), along = seen
-    return network(jnp.concatenate([x, *along], -1), t, *words, *level)
-
-  def ask(x, t, seen):
-    (text, negative, level), along = seen
-    return guided(
-      plain,
-      ((text, level), along),
-      ((negative, level), along),
-      sampler.guidance,
-      sampler.guidance_rescale,
-      interval,
-    )(x, t)
-
-  return ask
-
-
-def _carry_shardings(mesh: Mesh | None, shape: tuple[int, ...]) -> Any:
+def _carry_shardings(
+  mesh: Mesh | None, shape: tuple[int, ...], sampler: SamplerConfig
+) -> Any:
   """Where a carry of samples of a shape lies; None leaves it to JAX."""
   if mesh is None:
     return None
   clips = sharding.batch_sharding(mesh, 1 + len(shape))
-  return Carry(clips, clips, sharding.replicated(mesh))
+  whole = sharding.replicated(mesh)
+  # Deep features are kept on one device only.
+  reused = (
+    Reused(whole, whole, clips, whole, whole) if reuses(sampler) else None
+  )
+  return Carry(clips, clips, whole, reused)
 
 
 def _enlarged(

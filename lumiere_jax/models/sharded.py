@@ -31,7 +31,7 @@ def make_apply(cfg: UNetConfig, mesh: Mesh | None = None) -> Any:
 
   As `STUNet.apply`, the last three arguments may be None or left out. On a
   mesh all of an example lies as `sharding.batch_sharding` says, params as
-  `sharding.RULES` say.
+  `sharding.RULES` say. The plain network takes the keywords of `STUNet` too.
 
   Args:
     cfg: of the network.
@@ -39,7 +39,9 @@ def make_apply(cfg: UNetConfig, mesh: Mesh | None = None) -> Any:
   """
   if mesh is None or mesh.size == 1:
     network = STUNet(cfg)
-    return lambda params, *args: network.apply({"params": params}, *args)
+    return lambda params, *args, **deep: network.apply(
+      {"params": params}, *args, **deep
+    )
 
   def apply(params: PyTree, x: Array, *args: Any) -> Array:
     frames = (FRAMES,) if x.ndim == 5 else ()

@@ -104,7 +104,13 @@ class STUNet(nn.Module):
     mask: Bool[Array, "b s"] | None = None,
     noise_level: Float[Array, " b"] | None = None,
     dropout_keys: Key | None = None,
-  ) -> Float[Array, "b *t h w out"]:
+    *,
+    deep_level: int = 0,
+    deep: Float[Array, " b *deep"] | None = None,
+  ) -> (
+    Float[Array, "b *t h w out"]
+    | tuple[Float[Array, "b *t h w out"], Float[Array, " b *deep"]]
+  ):
     """Runs the network.
 
     Args:
@@ -115,14 +121,22 @@ class STUNet(nn.Module):
       mask: true where a token is real.
       noise_level: augmentation timestep, if cfg.class_embed_type has one.
       dropout_keys: a key for each example's dropout; without them, none.
+      deep_level: a level below the finest; the feature that it hands up to the
+        next finer one is returned too. 0 is none.
+      deep: that feature, to be used instead of running the level, those below
+        it and the middle (DeepCache, arXiv 2312.00858).
 
     Returns:
-      The prediction in fp32, cfg.out_channels wide.
+      The prediction in fp32, cfg.out_channels wide; with a deep_level also the
+      feature, as `models.deep.deep_shape` says.
 
     Raises:
-      ValueError: sizes that the strides do not divide, wrong rank or width.
+      ValueError: sizes that the strides do not divide, wrong rank or width, a
+        level that is none.
     """
     cfg = self.cfg
+    if not (0 if deep is None else 1) <= deep_level < cfg.num_levels:
+      raise ValueError(f"{deep_level=} of {cfg.num_levels} levels")
     frames = self._frames(x)
     cond = self._condition(frames, t, text, mask, noise_level)
     cond = cond._replace(dropout_keys=_of_frames(dropout_keys, frames))
@@ -133,12 +147,19 @@ class STUNet(nn.Module):
     h = Conv(cfg, width[0], name="conv_in")(h)
 
     skips = [h]
-    for level in range(cfg.num_levels):
+    depth = cfg.num_levels if deep is None else deep_level
+    for level in range(depth):
       block = self._block(DownBlock, frames, level, name=f"down_{level}")
       h, outputs = block(h, told[level])
       skips += outputs
-    h = self._block(MidBlock, frames, name="mid")(h, told[-1])
-    for level in reversed(range(cfg.num_levels)):
+    if deep is None:
+      h = self._block(MidBlock, frames, name="mid")(h, told[-1])
+    else:
+      h = deep
+      skips.pop()  # Made for the deep levels, whose skip connection it is.
+    for level in reversed(range(depth)):
+      if level == deep_level - 1:
+        deep = h
       count = cfg.layers[level] + 1
       skips, used = skips[:-count], skips[-count:]
       block = self._block(UpBlock, frames, level, name=f"up_{level}")
@@ -152,7 +173,8 @@ class STUNet(nn.Module):
       kernel_init=nn.initializers.zeros,
       name="conv_out",
     )(h)
-    return depth_to_space(h, cfg.patch_size)
+    h = depth_to_space(h, cfg.patch_size)
+    return (h, deep) if deep_level else h
 
   def _block(self, block: type[nn.Module], *args: Any, name: str) -> nn.Module:
     """A block, as parameters are read and activations are kept."""

@@ -123,8 +123,8 @@ class Calls:
   """How often sampling calls the network.
 
   Attributes:
-    double: steps with guidance: one call on twice the batch.
-    single: steps without.
+    double: steps that compute guidance: one call on twice the batch.
+    single: those without, or with the guidance of an earlier step.
   """
 
   double: int
@@ -143,6 +143,9 @@ def sampling_calls(
 ) -> Calls:
   """Counts the calls that make a clip (`diffusion.guidance.guided`).
 
+  All are counted whole, those too that run the fine levels only
+  (`sampler.deep_every`).
+
   Args:
     cfg: the sampler.
     timesteps: those it visits (`diffusion.sampler.sampling_timesteps`).
@@ -153,6 +156,7 @@ def sampling_calls(
   led = sum(everywhere or low <= t <= high for t in timesteps.tolist())
   if cfg.guidance == 1.0:
     led = 0
+  led = -(-led // cfg.guidance_every)  # As `diffusion.reuse.reusing`.
   return Calls(led, len(timesteps) - led)
 
 

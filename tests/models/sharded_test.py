@@ -60,12 +60,13 @@ def one_step(mesh, remat="none", accumulate=1):
   return step(state, batch)
 
 
-def sampled(mesh):
+def sampled(mesh, **fields):
   """A whole run of the sampler, of a batch of eight."""
   params = nets.randomised(MODEL)
   if mesh is not None:
     params = sharding.place_tree(params, sharding.shard_tree(params, mesh))
-  make = build.generator(CFG, "text_to_video", mesh=mesh)
+  sampler = dataclasses.replace(CFG.sampler, **fields)
+  make = build.generator(CFG, "text_to_video", sampler, mesh)
   text = Text(*ENCODER.encode([f"clip {i}" for i in range(8)]))
   return make(params, text, Text(*ENCODER.empty), sample_keys(0, range(8)))
 
@@ -174,6 +175,17 @@ def test_samples_are_those_of_one_device(shapes):
   assert np.abs(want).max() > 0.1
   for shape in shapes:
     np.testing.assert_allclose(sampled(mesh_of(shape)), want, atol=2e-5)
+
+
+@pytest.mark.devices(8)
+def test_the_difference_of_a_step_before_lies_as_the_clips_do():
+  fields = {"guidance_every": 2, "eta": 0.0}
+  want, exact = sampled(None, **fields), sampled(None, eta=0.0)
+  assert np.abs(want - exact).max() > 1e-3
+  mesh = mesh_of((2, 2, 2))
+  np.testing.assert_allclose(sampled(mesh, **fields), want, atol=2e-5)
+  with pytest.raises(UserError, match=r"deep_every=2 .* one device.* name 8"):
+    sampled(mesh, deep_every=2)
 
 
 @pytest.mark.devices(8)

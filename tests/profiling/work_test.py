@@ -113,6 +113,8 @@ def test_what_counts():
     (dict(guidance_interval=(0.0, 0.45)), 5, 5),
     (dict(guidance_interval=(0.3, 0.6)), 4, 6),
     (dict(guidance_interval=(0.3, 0.6), guidance=1.0), 0, 10),
+    (dict(guidance_interval=(0.0, 0.45), guidance_every=2), 3, 7),
+    (dict(guidance=1.0, guidance_every=2), 0, 10),
   ],
 )
 def test_calls_of_sampling(fields, double, single):
