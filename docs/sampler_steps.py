@@ -43,7 +43,7 @@ from lumiere_jax.trials import labels
 ROOT = Path(__file__).resolve().parent.parent
 LINES = ROOT / "docs" / "runs" / "sampler_steps.jsonl"
 SAMPLERS = ("dpmpp_2m", "ddim", "ddpm")
-STEPS = (4, 6, 8, 12, 16, 25, 50)
+STEPS = (4, 6, 8, 10, 12, 16, 20, 25, 50)
 SEED = 0
 REAL = "real clips"
 
@@ -62,7 +62,9 @@ class Case(NamedTuple):
 # clips, because each takes a minute.
 CONVERGED = Case("dpmpp_2m", 100)
 REFERENCES = {CONVERGED: 4, Case("ddim", 200): 1}
-LONG = 50  # From so many steps on, a third of the clips.
+# From so many steps on, a third of the clips: of the default's sampler, of the
+# others.
+LONG, LONG_OTHERS = 25, 20
 
 
 class Kept:
@@ -164,18 +166,25 @@ class Judge:
   def _distance(
     self, case: Case, clips: Sequence[np.ndarray]
   ) -> dict[str, Any]:
-    """To the converged clips, of samplers that lead there."""
+    """To the converged clips, of samplers that lead there, and to each other.
+
+    Raises:
+      UserError: what they are compared with is to be made before.
+    """
     if case.sampler == "ddpm" or case == CONVERGED:
       return {}
-    converged = [
-      known[0]
-      for index in range(len(clips))
-      if (known := self._kept.load(CONVERGED, index))
-    ]
-    if not converged:
-      raise UserError(f"{CONVERGED} is to be measured before {case}")
-    found = [psnr(*pair) for pair in zip(clips, converged, strict=False)]
-    return {"psnr_db": float(np.mean(found)), "psnr_n": len(found)}
+    count = min(len(clips), REFERENCES[CONVERGED])
+    found = {"psnr_db": self._psnr(clips[:count], CONVERGED), "psnr_n": count}
+    same = Case(CONVERGED.sampler, case.steps)
+    if case != same and case not in REFERENCES:
+      found["psnr_same_steps_db"] = self._psnr(clips[:count], same)
+    return found
+
+  def _psnr(self, clips: Sequence[np.ndarray], other: Case) -> float:
+    pairs = [(clip, self._kept.load(other, i)) for i, clip in enumerate(clips)]
+    if not all(known for _, known in pairs):
+      raise UserError(f"{other} is to be measured first")
+    return float(np.mean([psnr(clip, known[0]) for clip, known in pairs]))
 
 
 def _settings(case: Case) -> dict[str, Any]:
@@ -210,7 +219,8 @@ def cases(sampler: str | None, steps: int | None) -> Iterator[Case]:
 
 def clips_of(case: Case, num_clips: int) -> int:
   """How many clips of a case are made."""
-  fewer = num_clips // 3 if case.steps >= LONG else num_clips
+  long = LONG if case.sampler == CONVERGED.sampler else LONG_OTHERS
+  fewer = num_clips // 3 if case.steps >= long else num_clips
   return REFERENCES.get(case, fewer)
 
 
@@ -273,6 +283,7 @@ COLUMNS = (
   "flicker",
   "frame difference",
   "PSNR to converged",
+  "PSNR to dpmpp_2m",
   "n",
 )
 
@@ -303,12 +314,13 @@ def _cells(row: Row) -> list[str]:
     number("flicker", 2),
     number("frame_difference", 2),
     compared,
+    number("psnr_same_steps_db", 1),
     str(row["n"]),
   ]
 
 
 def draw(rows: Mapping[Case, Row], out: str) -> None:
-  """Draws the measures over the network's evaluations."""
+  """Draws the measures over the steps; dashed are the real clips."""
   import matplotlib
 
   matplotlib.use("Agg")
@@ -320,11 +332,14 @@ def draw(rows: Mapping[Case, Row], out: str) -> None:
     "flicker": "flicker, grey levels",
     "psnr_db": "PSNR to the converged clip, dB",
   }
+  every = rows[Case(REAL, 0)]["n"]
   _, axes = plt.subplots(1, len(panels), figsize=(4 * len(panels), 3.4))
   for axis, (name, title) in zip(axes, panels.items(), strict=True):
     for sampler in SAMPLERS:
       found = [rows[c] for s in STEPS if (c := Case(sampler, s)) in rows]
-      found = [row for row in found if name in row]
+      # What is not compared clip by clip is drawn of the same captions only.
+      whole = name == "psnr_db"
+      found = [r for r in found if name in r and (whole or r["n"] == every)]
       x = [row["steps"] for row in found]
       axis.plot(x, [row[name] for row in found], "o-", ms=3, label=sampler)
     if name in rows[Case(REAL, 0)]:
