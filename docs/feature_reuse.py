@@ -6,8 +6,8 @@ python docs/feature_reuse.py --clips=clips --out=docs/feature_reuse.json
 Makes clips of the first prompts of docs/prompts.txt with the shipped weights,
 with every sampler and every way to reuse. Clips and seconds are kept in --clips
 one by one. With --seconds it stops after about as many, and goes on when it is
-run again; the report is written when all clips are there. PSNR is of bytes, to
-the clip of the same sampler that reuses nothing, mean over clips.
+run again; the report has the rows whose clips are all there. PSNR is of bytes,
+to the clip of the same sampler that reuses nothing, mean over clips.
 """
 
 import argparse
@@ -75,7 +75,7 @@ def row(paths: dict[str, Path], exact: dict[str, Path]) -> dict[str, Any]:
     "median_seconds": statistics.median(seconds),
     "speed_up": statistics.median(right) / statistics.median(seconds),
   }
-  if paths is not exact:
+  if paths != exact:
     values = [psnr(np.load(paths[p]), np.load(exact[p])) for p in paths]
     found |= {"psnr_db": statistics.mean(values), "psnr_db_of_clips": values}
   return found
@@ -105,16 +105,12 @@ def main() -> None:
     sampler = replace(model.config.sampler, **CONFIGS[name], **WAYS[way])
     if not make_clips(model, sampler, where, stop):
       print(f"not yet: {name}, {way}")
-      return
-  report = {
-    "weights": args.weights,
-    "prompts": prompts,
-    "seed": 0,
-    **{
-      name: {way: row(paths[name, way], paths[name, "exact"]) for way in WAYS}
-      for name in CONFIGS
-    },
-  }
+      break
+  report = {"weights": args.weights, "prompts": prompts, "seed": 0}
+  for (name, way), where in paths.items():
+    if all(path.is_file() for path in where.values()):
+      rows = report.setdefault(name, {})
+      rows[way] = row(where, paths[name, "exact"])
   args.out.write_text(json.dumps(report, indent=2) + "\n")
 
 
