@@ -24,7 +24,7 @@ from lumiere_jax.models.sharded import make_apply
 from lumiere_jax.planning.account import Account, take_account
 from lumiere_jax.planning.task import Task, sampling_inputs, sampling_task
 from lumiere_jax.profiling.network import Call, count_network
-from lumiere_jax.profiling.work import AS_ACCELERATORS, forward_flops
+from lumiere_jax.profiling.work import AS_XLA, forward_flops
 from lumiere_jax.shapes import PyTree
 from lumiere_jax.stage import abstract_batch, make_stage
 from lumiere_jax.training.state import place_state
@@ -168,7 +168,7 @@ def _network(cfg: Config, clips: int) -> Subject:
     start=start,
     account=Account(
       nominal=nominal,
-      as_compiled=forward_flops(layers, AS_ACCELERATORS),
+      as_compiled=forward_flops(layers, AS_XLA),
       model=nominal,
       steps=1.0,
     ),
@@ -182,7 +182,6 @@ def _training(cfg: Config) -> Subject:
   text = (1, cfg.text.max_tokens, cfg.model.encoder_hid_dim)
   empty = np.zeros(text, np.float16), np.zeros(text[:2], np.bool_)
   stage = make_stage(cfg, empty, mesh)
-  platform = mesh.devices.flat[0].platform
 
   def start() -> Callable[[], Any]:
     parts = build.trainable(cfg, random_params(cfg, mesh))
@@ -205,7 +204,7 @@ def _training(cfg: Config) -> Subject:
     mesh=mesh,
     lower=lambda: stage.step.lower(stage.like, abstract_batch(cfg, mesh)),
     start=start,
-    account=take_account(task, clips, platform, cfg.mesh.frames),
+    account=take_account(task, clips, cfg.mesh.frames),
     params=build.abstract_params(cfg.model),
   )
 
@@ -237,7 +236,7 @@ def _sampling(cfg: Config, clips: int) -> Subject:
     mesh=mesh,
     lower=lambda: generator.lower(params, *inputs),
     start=start,
-    account=take_account(task, clips, jax.default_backend(), cfg.mesh.frames),
+    account=take_account(task, clips, cfg.mesh.frames),
     params=params,
   )
 

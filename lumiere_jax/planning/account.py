@@ -13,11 +13,9 @@ from lumiere_jax.planning.task import Task
 from lumiere_jax.profiling.ledger import Layer
 from lumiere_jax.profiling.network import Call, Network, count_network
 from lumiere_jax.profiling.work import (
-  AS_ACCELERATORS,
-  AS_CPU,
+  AS_XLA,
   NOMINAL,
   Calls,
-  Counting,
   sample_flops,
   sampling_calls,
   train_flops,
@@ -44,29 +42,23 @@ class Account:
   steps: float
 
 
-def take_account(
-  task: Task, clips: int, platform: str, sharers: int = 1
-) -> Account:
+def take_account(task: Task, clips: int, sharers: int = 1) -> Account:
   """Counts one step.
 
   Args:
     task: what runs.
     clips: of the step, over all devices.
-    platform: "cpu", "tpu" or "gpu".
     sharers: devices that share the frames of a clip.
 
   Raises:
     UserError: a size that the strides of the network do not divide.
   """
-  compiled = AS_CPU if platform == "cpu" else AS_ACCELERATORS
   if task.what == "train":
-    return _training(task, clips, compiled, sharers)
-  return _sampling(task, clips, compiled, sharers)
+    return _training(task, clips, sharers)
+  return _sampling(task, clips, sharers)
 
 
-def _training(
-  task: Task, clips: int, compiled: Counting, sharers: int
-) -> Account:
+def _training(task: Task, clips: int, sharers: int) -> Account:
   cfg = task.cfg
   frames, height, width = cfg.data.train_size
   call = _call(task, clips, (frames, height, width))
@@ -76,15 +68,13 @@ def _training(
   network = _repeated(network, task, sharers)
   return Account(
     nominal=train_flops(network, cfg.model.remat).multiplied,
-    as_compiled=train_flops(network, cfg.model.remat, compiled).multiplied,
+    as_compiled=train_flops(network, cfg.model.remat, AS_XLA).multiplied,
     model=once.multiplied - once.recomputed,
     steps=1.0,
   )
 
 
-def _sampling(
-  task: Task, clips: int, compiled: Counting, sharers: int
-) -> Account:
+def _sampling(task: Task, clips: int, sharers: int) -> Account:
   cfg = task.cfg
   shape, windows = tuple(build.clip_size(cfg)), 1
   if task.is_clip:
@@ -100,7 +90,7 @@ def _sampling(
   network = _repeated(network, task, sharers)
   return Account(
     nominal=sample_flops(network, one, windows, NOMINAL),
-    as_compiled=sample_flops(network, one, windows, compiled),
+    as_compiled=sample_flops(network, one, windows, AS_XLA),
     model=once,
     steps=calls.clips / one.clips,
   )

@@ -120,7 +120,7 @@ def make_plan(task: Task, topology: Topology) -> Plan:
   """
   sizes, mesh = task_mesh(task, topology)
   clips = clips_of(task, mesh)
-  account = take_account(task, clips, topology.platform, sizes.frames)
+  account = take_account(task, clips, sizes.frames)
   began = time.perf_counter()
   written = write_program(task, mesh)
   memory = NOT_TOLD

@@ -31,22 +31,17 @@ class Counting:
   """What counts as an operation.
 
   Attributes:
-    padding: whether taps that multiply the zeros beside the image do. XLA
-      counts 3 x 3 convolutions without them.
-    patches: whether weight gradients of 3 x 3 convolutions are matmuls of
-      patches, as on CPUs (`nn.conv`), and so multiply these zeros anyway.
+    padding: whether taps that multiply the zeros beside the image do.
   """
 
   padding: bool = True
-  patches: bool = False
 
 
-# As the arithmetic of a paper has it, and as XLA counts on either kind. TPUs
-# cut the images of a small batch, up to about 8, into pieces whose edges
-# overlap, and multiply up to a third more; no count here has that.
+# As the arithmetic of a paper has it, and as XLA counts. TPUs cut the images
+# of a small batch, up to about 8, into pieces whose edges overlap, and multiply
+# up to a third more; no count here has that.
 NOMINAL = Counting()
-AS_ACCELERATORS = Counting(padding=False)
-AS_CPU = Counting(padding=False, patches=True)
+AS_XLA = Counting(padding=False)
 
 
 @dataclass(frozen=True)
@@ -111,8 +106,7 @@ def train_flops(
     flops = _forward(layer, counting)
     sums["forward"] += flops
     sums["input_gradients"] += flops * layer.inputs
-    weights = layer.flops if counting.patches else flops
-    sums["weight_gradients"] += weights * layer.weights
+    sums["weight_gradients"] += flops * layer.weights
     sums["recomputed"] += flops * anew(layer)
   sums["update"] = float(_UPDATE * network.trained)
   return Flops(**sums)

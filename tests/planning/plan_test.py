@@ -91,7 +91,7 @@ def test_devices_share_memory_and_work():
 def test_levels_that_devices_cannot_share_are_counted_on_each():
   found = plan(with_(CLIP, mesh=dict(frames=8)), "sample")
   assert found.agreement == pytest.approx(1.0, abs=0.002)
-  once = take_account(found.task, found.clips, "cpu")
+  once = take_account(found.task, found.clips)
   assert found.account.as_compiled > 4 * once.as_compiled
   assert found.account.model == once.model
 
@@ -107,7 +107,7 @@ def test_levels_that_devices_cannot_share_are_counted_on_each():
 def test_sampling_is_counted_by_its_dearest_step(fields, steps_, double):
   sampler = SamplerConfig(name="ddim", steps=10, spacing="leading", **fields)
   account, single = (
-    take_account(Task(replace(CLIP, sampler=s), "sample"), clips, "cpu")
+    take_account(Task(replace(CLIP, sampler=s), "sample"), clips)
     for s, clips in ((sampler, 2), (replace(sampler, guidance=1.0), 1))
   )
   assert account.steps == steps_
@@ -146,7 +146,7 @@ def test_super_resolution_in_windows():
   assert found.program.unknown_loops == 1  # That over denoising steps.
   whole = Task(replace(cfg, windows=WindowsConfig()), "sample")
   # Three windows of 4 frames for 8.
-  ratio = found.account.nominal / take_account(whole, 1, "cpu").nominal
+  ratio = found.account.nominal / take_account(whole, 1).nominal
   assert ratio == pytest.approx(1.5, rel=0.01)
 
 
@@ -233,5 +233,5 @@ def test_gpus_tell_their_memory(undone):
 def test_a_network_that_is_given_part_of_the_clip():
   cfg = steps.config("masked")
   assert plan(cfg, "sample").agreement == pytest.approx(1.0, abs=0.02)
-  trained = take_account(Task(cfg, "train"), 2, "cpu")
+  trained = take_account(Task(cfg, "train"), 2)
   assert trained.model < trained.nominal  # Blocks are computed twice.

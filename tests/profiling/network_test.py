@@ -13,7 +13,7 @@ from lumiere_jax.models.stunet import is_temporal
 from lumiere_jax.profiling import network as networks
 from lumiere_jax.profiling.network import Call, count_network
 from lumiere_jax.profiling.program import compiler_flops, read_program
-from lumiere_jax.profiling.work import AS_CPU, forward_flops
+from lumiere_jax.profiling.work import AS_XLA, forward_flops
 from tests.profiling import steps
 
 CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.py"))
@@ -39,7 +39,7 @@ def test_a_call_is_what_the_compiler_makes_of_it(name):
   compiled = steps.network_call(cfg, call).compile()
   want = read_program(compiled)
   layers = count_network(cfg, call).layers
-  assert forward_flops(layers, AS_CPU) == pytest.approx(
+  assert forward_flops(layers, AS_XLA) == pytest.approx(
     want.multiplied, rel=0.01
   )
   assert want.flops == pytest.approx(compiler_flops(compiled), rel=0.01)
@@ -56,7 +56,7 @@ def test_a_call_of_a_wide_network_is_what_xla_counts_in_all():
   call = Call(batch=1, frames=1, height=16, width=16, tokens=steps.TOKENS)
   compiled = steps.network_call(cfg, call).compile()
   layers = count_network(cfg, call).layers
-  counted = forward_flops(layers, AS_CPU)
+  counted = forward_flops(layers, AS_XLA)
   assert counted == pytest.approx(compiler_flops(compiled), rel=0.1)
 
 
@@ -68,7 +68,7 @@ def test_work_grows_with_the_batch_and_padding_only_adds():
     # Frame numbers are embedded once for all clips.
     extra = sum(x.flops for x in one if "temporal_frame" in x.path)
     assert forward_flops(two) == 2 * forward_flops(one) - extra
-    assert 0.5 < forward_flops(one, AS_CPU) / forward_flops(one) < 1
+    assert 0.5 < forward_flops(one, AS_XLA) / forward_flops(one) < 1
 
 
 def test_a_convolution_by_hand():
