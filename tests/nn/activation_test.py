@@ -44,6 +44,25 @@ def _gelu(x):
   return activation("gelu")(x)
 
 
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_silu_and_its_slope_are_jaxs(dtype):
+  """Far from zero too, where the quotient has no slope of its own."""
+  x = jnp.array([-1e30, -200, -90, -30, -5, -1, 0, 1e-3, 2, 40, 1e30], dtype)
+  silu = activation("silu")
+  tolerance = {"rtol": 8 * float(jnp.finfo(dtype).eps), "atol": 1e-30}
+
+  def slope(f):
+    return jax.vmap(jax.grad(f))
+
+  for ours, theirs in (
+    (silu, jax.nn.silu),
+    (slope(silu), slope(jax.nn.silu)),
+  ):
+    found, want = (np.asarray(f(x), np.float32) for f in (ours, theirs))
+    np.testing.assert_allclose(found, want, **tolerance)
+  assert silu(x).dtype == dtype
+
+
 def test_an_unknown_name_is_refused_with_the_choices():
   with pytest.raises(ValueError, match=r"'relu'; choices: gelu, none, silu"):
     activation("relu")
