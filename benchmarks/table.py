@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Prints the tables of docs/side_by_side.md from what was measured.
+"""Prints the tables of docs/ from what was measured.
 
 python -m benchmarks.table
 """
@@ -91,12 +91,118 @@ def resampling(records: list[dict[str, Any]]) -> Iterator[str]:
     )
 
 
+def runs(records: list[dict[str, Any]]) -> Iterator[str]:
+  """Ours by itself: results of lumiere_jax.benchmark."""
+  yield (
+    "| config | what | clips | s | quartiles | frames/s | GFLOP/s "
+    "| of the peak | GB/s | process, GiB |"
+  )
+  yield "|---|---|" + "--:|" * 8
+  for r in records:
+    timing, used = r["time"], r["utilization"]
+    low, high = timing["quartiles"]
+    yield _row(
+      r["config"],
+      r["what"],
+      str(r["clips"]),
+      _number(timing["median"], 2),
+      f"{low:.2f} to {high:.2f}",
+      _number(r["throughput"]["frames_per_second"], 1),
+      _number(used["achieved_flops"] / 1e9, 0),
+      _percent(used["mfu"]),
+      _number(used["bytes_per_second"] / 1e9, 1),
+      _number(r["memory"]["process_peak"] / GIB, 2),
+    )
+
+
+def compilation(records: list[dict[str, Any]]) -> Iterator[str]:
+  """What comes before the first result, in seconds."""
+  yield (
+    "| config | what | import, build | trace | compile | to the first result "
+    "| second start |"
+  )
+  yield "|---|---|" + "--:|" * 5
+  for r in records:
+    yield _row(
+      r["config"],
+      r["what"],
+      *(
+        _number(r["compile"][key], 1)
+        for key in ("import_and_build", "trace", "compile")
+      ),
+      _number(r["throughput"]["seconds_to_first"], 1),
+      _number(r["compile"]["second_start"], 1),
+    )
+
+
+def blocks(record: dict[str, Any]) -> Iterator[str]:
+  """The blocks of a network, each by itself."""
+  yield "| block | frames | pixels | ms | share | GFLOP | GFLOP/s | GB/s |"
+  yield "|---|" + "--:|" * 7
+  total = sum(block["seconds"] for block in record["blocks"])
+  for b in record["blocks"]:
+    yield _row(
+      f"`{b['name']}`",
+      str(b["frames"]),
+      str(b["pixels"]),
+      _number(1e3 * b["seconds"], 1),
+      _percent(b["seconds"] / total),
+      _number(b["flops"] / 1e9, 2),
+      _number(b["flops_per_second"] / 1e9, 0),
+      _number(b["bytes_per_second"] / 1e9, 1),
+    )
+
+
+def memory(record: dict[str, Any]) -> Iterator[str]:
+  """What training takes of memory (`benchmarks.memory`)."""
+  policies = list(dict.fromkeys(row["remat"] for row in record["rows"]))
+  heads = [
+    *(f"program, GiB: {name}" for name in policies),
+    *(f"process, GiB: {name}" for name in policies),
+    *(f"s: {name}" for name in policies),
+  ]
+  yield f"| frames x pixels | {' | '.join(heads)} |"
+  yield "|---|" + "--:|" * len(heads)
+  found = {(row["size"], row["remat"]): row for row in record["rows"]}
+  for size in dict.fromkeys(row["size"] for row in record["rows"]):
+    rows = [found.get((size, name)) for name in policies]
+    yield _row(
+      size,
+      *(
+        _number(row and row["memory"]["program_peak"] / GIB, 2) for row in rows
+      ),
+      *(
+        _number(row and row["memory"]["process_peak"] / GIB, 2) for row in rows
+      ),
+      *(_number(row and row["time"]["median"], 2) for row in rows),
+    )
+
+
+def forms(record: dict[str, Any]) -> Iterator[str]:
+  """The forms of the temporal convolution (`benchmarks.temporal_forms`)."""
+  keys = [key for key in record["rows"][0] if key.endswith("_ms")]
+  heads = [key.removesuffix("_ms").replace("_", " ") for key in keys]
+  yield (
+    "| frames | pixels | channels | stride | "
+    + " | ".join(f"{head}, ms" for head in heads)
+    + " |"
+  )
+  yield "|--:|--:|--:|--:|" + "--:|" * len(keys)
+  for row in record["rows"]:
+    sizes = (row[name] for name in ("frames", "pixels", "channels", "stride"))
+    yield _row(*map(str, sizes), *(_number(row[key], 1) for key in keys))
+
+
 def _row(*cells: str) -> str:
   return f"| {' | '.join(cells)} |"
 
 
 def _number(value: float | None, digits: int, unit: str = "") -> str:
   return "-" if value is None else f"{value:.{digits}f}{unit}"
+
+
+def _percent(share: float) -> str:
+  return f"{100 * share:.0f}%"
 
 
 def _pair(
@@ -113,10 +219,29 @@ def _pair(
   ]
 
 
+def documents() -> dict[str, list[list[str]]]:
+  """The tables of each document, by its name in docs/."""
+  records, own = read(), read(RESULTS / "runs")
+  return {
+    "side_by_side.md": [list(side_by_side(records)), list(resampling(records))],
+    "benchmarks.md": [
+      list(runs(own)),
+      list(compilation(own)),
+      *(list(blocks(r)) for r in own if "blocks" in r),
+      list(memory(_read_one("memory"))),
+      list(forms(_read_one("forms_cpu"))),
+    ],
+  }
+
+
+def _read_one(name: str) -> dict[str, Any]:
+  return json.loads((RESULTS / f"{name}.json").read_text())
+
+
 def main() -> None:
-  records = read()
-  print("\n".join(side_by_side(records)), end="\n\n")
-  print("\n".join(resampling(records)))
+  for name, tables in documents().items():
+    for table in tables:
+      print(f"docs/{name}:", *table, "", sep="\n")
 
 
 if __name__ == "__main__":

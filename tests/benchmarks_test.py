@@ -106,10 +106,16 @@ def test_networks_of_diffusers_are_built_and_train(name):
   torch.testing.assert_close(*outputs, rtol=1e-4, atol=1e-5)
 
 
-def test_the_document_shows_what_was_measured():
+@pytest.mark.parametrize("name", sorted(table.documents()))
+def test_documents_show_what_was_measured(name):
+  text = (ROOT / "docs" / name).read_text(encoding="utf-8")
+  for lines in table.documents()[name]:
+    assert len(lines) > 2
+    assert "\n".join(lines) in text
+
+
+def test_side_by_side_has_the_command_of_each_row():
   text = (ROOT / "docs" / "side_by_side.md").read_text(encoding="utf-8")
-  records = table.read()
-  assert records
-  for line in [*table.side_by_side(records), *table.resampling(records)]:
-    assert line in text, line
-  assert all(r["command"] in text for r in records)
+  assert all(
+    record["command"] in text for record in table.read() if "command" in record
+  )

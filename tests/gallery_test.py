@@ -2,7 +2,6 @@
 """The documents' commands, their pictures, and the page of their clips."""
 
 import html
-import importlib.util
 import os
 import re
 import shutil
@@ -13,20 +12,13 @@ import pytest
 
 from lumiere_jax import cli, job
 from lumiere_jax.conditioning.task import TASKS
+from tests import scripts
 
 ROOT = Path(__file__).resolve().parent.parent
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 
-def _script():
-  path = ROOT / "docs" / "gallery.py"
-  spec = importlib.util.spec_from_file_location("gallery_script", path)
-  module = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(module)
-  return module
-
-
-gallery = _script()
+gallery = scripts.load("docs/gallery.py")
 EXAMPLES = gallery.examples()
 PAGE = ROOT / "gallery" / "index.html"
 

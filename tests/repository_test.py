@@ -2,7 +2,6 @@
 """What holds for every file of the repository."""
 
 import ast
-import importlib.util
 import re
 import subprocess
 import sys
@@ -16,6 +15,7 @@ from lumiere_jax.data import render, world
 from lumiere_jax.evaluation import motion
 from lumiere_jax.linked import weights_config
 from lumiere_jax.weights import folder
+from tests import scripts
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "lumiere_jax"
@@ -190,9 +190,7 @@ def test_configs_exist():
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_config_file_parses_and_says_its_command(path):
-  spec = importlib.util.spec_from_file_location(path.stem, path)
-  module = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(module)
+  module = scripts.load(path)
   assert from_dict(module.get_config().to_dict()).name
   assert f"--config=configs/{path.name}" in module.__doc__
 

@@ -1,27 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """The document of the samplers' steps says what was measured."""
 
-import importlib.util
 import re
 from pathlib import Path
 
 from lumiere_jax import cli
 from lumiere_jax.config import from_dict, to_dict
 from lumiere_jax.linked import weights_config
+from tests import scripts
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENT = ROOT / "docs" / "sampler_steps.md"
 
 
-def _script():
-  path = ROOT / "docs" / "sampler_steps.py"
-  spec = importlib.util.spec_from_file_location("sampler_steps_script", path)
-  module = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(module)
-  return module
-
-
-script = _script()
+script = scripts.load("docs/sampler_steps.py")
 LINES = script.read_lines()
 
 

@@ -67,6 +67,7 @@ def test_the_network_and_its_blocks(config, tmp_path, capsys):
   assert "mid" in capsys.readouterr().out
 
 
+@pytest.mark.full
 def test_a_training_step_has_blocks_with_their_gradients(config, tmp_path):
   found = run(config, tmp_path, "--what=train")
   check(found, clips=2, steps=1)

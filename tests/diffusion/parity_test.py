@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The samplers do what diffusers' schedulers do with the same outputs."""
 
-import importlib.util
 import pathlib
 
 import jax
@@ -12,19 +11,12 @@ import pytest
 from lumiere_jax import diffusion
 from lumiere_jax.config import DiffusionConfig, SamplerConfig, ScheduleConfig
 from lumiere_jax.diffusion import sampler
+from tests import scripts
 
 FIXTURES = pathlib.Path(__file__).parent.parent / "fixtures"
 
 
-def _load_maker():
-  path = FIXTURES / "make_scheduler_fixtures.py"
-  spec = importlib.util.spec_from_file_location(path.stem, path)
-  module = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(module)
-  return module
-
-
-maker = _load_maker()
+maker = scripts.load("tests/fixtures/make_scheduler_fixtures.py")
 by_name = pytest.mark.parametrize("case", maker.CASES, ids=lambda c: c.name)
 
 

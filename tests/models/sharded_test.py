@@ -41,8 +41,8 @@ CFG = Config(
 ENCODER = HashTextEncoder(max_tokens=5, width=16)
 # (data, fsdp, frames); clips of 8 frames, and 4 at the coarsest level, which
 # eight devices cannot split.
-SHAPES = [(8, 1, 1), (1, 8, 1), (2, 1, 4), (1, 1, 8)]
-ALL_AXES = [(2, 2, 2), (1, 2, 4)]
+SHAPES = [(8, 1, 1), (1, 8, 1), (2, 1, 4), (1, 2, 4), (1, 1, 8)]
+ALL_AXES = [(2, 2, 2)]
 
 
 def one_step(mesh, remat="none", accumulate=1):

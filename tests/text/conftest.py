@@ -1,33 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
-import importlib.util
 import pathlib
 
 import numpy as np
 import pytest
 import tokenizers
 
+from tests import scripts
+
 FIXTURES = pathlib.Path(__file__).parent.parent / "fixtures"
-
-
-def _script(name):
-  """A script of the fixtures, as a module."""
-  path = FIXTURES / name
-  spec = importlib.util.spec_from_file_location(path.stem, path)
-  module = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(module)
-  return module
 
 
 @pytest.fixture(scope="session")
 def maker():
   """The script that made bert.npz."""
-  return _script("make_bert_fixtures.py")
+  return scripts.load("tests/fixtures/make_bert_fixtures.py")
 
 
 @pytest.fixture(scope="session")
 def t5_maker():
   """The script that made t5.npz and the folder t5."""
-  return _script("make_t5_fixtures.py")
+  return scripts.load("tests/fixtures/make_t5_fixtures.py")
 
 
 @pytest.fixture(scope="session")
