@@ -9,6 +9,7 @@ written as they come, and those that are there are not run again.
 """
 
 import argparse
+import itertools
 import json
 import shlex
 import subprocess
@@ -39,13 +40,11 @@ def main(argv: Sequence[str] | None = None) -> None:
   record = {"config": args.config, "rows": []}
   if args.out.is_file():
     record = json.loads(args.out.read_text())
-  for size in args.sizes:
-    for policy in args.policies:
-      if not any(
-        (row["size"], row["remat"]) == (size, policy) for row in record["rows"]
-      ):
-        record["rows"].append(_row(args.config, size, policy, args.repeats))
-        args.out.write_text(json.dumps(record, indent=1) + "\n")
+  done = {(row["size"], row["remat"]) for row in record["rows"]}
+  for size, policy in itertools.product(args.sizes, args.policies):
+    if (size, policy) not in done:
+      record["rows"].append(_row(args.config, size, policy, args.repeats))
+      args.out.write_text(json.dumps(record, indent=1) + "\n")
 
 
 def _row(config: str, size: str, policy: str, repeats: int) -> dict[str, Any]:

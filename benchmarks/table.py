@@ -155,12 +155,13 @@ def blocks(record: dict[str, Any]) -> Iterator[str]:
 
 def memory(record: dict[str, Any]) -> Iterator[str]:
   """What training takes of memory (`benchmarks.memory`)."""
+  figures = {
+    "program, GiB": lambda row: row["memory"]["program_peak"] / GIB,
+    "process, GiB": lambda row: row["memory"]["process_peak"] / GIB,
+    "s": lambda row: row["time"]["median"],
+  }
   policies = list(dict.fromkeys(row["remat"] for row in record["rows"]))
-  heads = [
-    *(f"program, GiB: {name}" for name in policies),
-    *(f"process, GiB: {name}" for name in policies),
-    *(f"s: {name}" for name in policies),
-  ]
+  heads = [f"{head}: {name}" for head in figures for name in policies]
   yield f"| frames x pixels | {' | '.join(heads)} |"
   yield "|---|" + "--:|" * len(heads)
   found = {(row["size"], row["remat"]): row for row in record["rows"]}
@@ -169,12 +170,10 @@ def memory(record: dict[str, Any]) -> Iterator[str]:
     yield _row(
       size,
       *(
-        _number(row and row["memory"]["program_peak"] / GIB, 2) for row in rows
+        _number(row and figure(row), 2)
+        for figure in figures.values()
+        for row in rows
       ),
-      *(
-        _number(row and row["memory"]["process_peak"] / GIB, 2) for row in rows
-      ),
-      *(_number(row and row["time"]["median"], 2) for row in rows),
     )
 
 
