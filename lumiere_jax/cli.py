@@ -7,6 +7,7 @@ import ctypes
 import faulthandler
 import importlib.util
 import math
+import multiprocessing
 import os
 import signal
 import sys
@@ -25,8 +26,6 @@ from lumiere_jax.errors import (
   UserError,
   of_the_disk,
 )
-
-_joined: list[bool] = []  # Whether this process is one of several.
 
 
 class Parser(argparse.ArgumentParser):
@@ -52,16 +51,14 @@ def run(main: Callable[[Sequence[str]], None]) -> None:
     main(sys.argv[1:])
   except UserError as error:
     print(f"error: {error}", file=sys.stderr)
-    _leave(error.status, at_once=of_the_disk(error.__cause__))
+    _leave(error.status)
   except KeyboardInterrupt:
     print("interrupted", file=sys.stderr)
     _leave(INTERRUPTED)
-  except OSError as error:
-    if not of_the_disk(error):
-      raise
-    print(f"error: {error}", file=sys.stderr)
-    _leave(MISTAKE, at_once=True)
-  except Exception:
+  except Exception as error:
+    if of_the_disk(error):
+      print(f"error: {error}", file=sys.stderr)
+      _leave(MISTAKE)
     traceback.print_exc()
     _leave(1)
 
@@ -74,20 +71,20 @@ def _tell_of_thread(args: threading.ExceptHookArgs) -> None:
     threading.__excepthook__(args)
 
 
-def _leave(status: int, *, at_once: bool = False) -> None:
-  """Ends this process; the others of a run shall notice at once.
+def _leave(status: int) -> None:
+  """Ends this process at once, with whatever its threads are at.
 
-  A regular end would wait for them, and they for this one.
-
-  Args:
-    status: to end with.
-    at_once: whether libraries are not to write what they still hold.
+  A regular end would wait for what XLA still computes, or crash below it, and
+  for the other processes of a run, which wait for this one; and libraries would
+  write what they still hold, to a disk that may be full. What has to be
+  finished or removed is so by now: context managers see to that.
   """
-  if _joined or at_once:
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(status)
-  sys.exit(status)
+  for child in multiprocessing.active_children():
+    child.terminate()
+  for stream in (sys.stdout, sys.stderr):
+    with contextlib.suppress(OSError, ValueError):  # Closed, or a closed pipe.
+      stream.flush()
+  os._exit(status)
 
 
 def join_processes() -> None:
@@ -124,7 +121,6 @@ def join_processes() -> None:
   # It now only notes a SIGTERM, for a vote of its own: until training listens,
   # the signal shall end the process.
   signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM))
-  _joined.append(True)
 
 
 def parse(
@@ -219,8 +215,8 @@ def read_config(path: str) -> dict[str, Any]:
     UserError: no such file, no `get_config`, or an error inside it.
   """
   if not Path(path).is_file():
-    near = sorted(str(p) for p in Path(path).parent.glob("*.py"))
-    choices = f"; choices: {', '.join(near)}" if near else ""
+    near = ", ".join(_config_files(Path(path).parent))
+    choices = f"; choices: {near}" if near else ""
     raise UserError(f"no config file {path!r}{choices}")
   spec = importlib.util.spec_from_file_location("lumiere_jax_config", path)
   if spec is None:
@@ -233,6 +229,20 @@ def read_config(path: str) -> dict[str, Any]:
     raise UserError(
       f"config file {path!r}: {type(error).__name__}: {error}"
     ) from error
+
+
+def _config_files(folder: Path) -> list[str]:
+  """Files of a folder that define `get_config`; without any, of configs/."""
+  for place in (folder, Path("configs")):
+    found = [
+      str(path)
+      for path in sorted(place.glob("*.py"))
+      if path.is_file()
+      and "def get_config(" in path.read_text("utf-8", errors="replace")
+    ]
+    if found:
+      return found
+  return []
 
 
 def read_recipe(path: str) -> dict[str, Any]:

@@ -1,7 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
+import os
 import platform
+import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -62,3 +65,80 @@ def test_folders_that_hold_something_stay(tmp_path):
     (out / "clip.npy").write_bytes(b"1")
     raise UserError("only one was made")
   assert (tmp_path / "a" / "b" / "clip.npy").is_file()
+
+
+WORKING = """
+import multiprocessing, sys, time
+import jax, jax.numpy as jnp
+from lumiere_jax import cli
+from lumiere_jax.errors import UserError
+
+def main(argv):
+  x = jnp.ones((512, 512))
+  step = lambda i, x: (x @ x) / 512
+  run = jax.jit(lambda x, n: jax.lax.fori_loop(0, n, step, x))
+  run(x, 2).block_until_ready()
+  context = multiprocessing.get_context("spawn")
+  child = context.Process(target=time.sleep, args=(300,), daemon=True)
+  child.start()
+  x = run(x, 10**9)
+  print(child.pid, flush=True)
+  if argv[0] == "wait":
+    x.block_until_ready()
+  raise {"mistake": UserError, "bug": TypeError, "disk": OSError}[argv[0]]("no")
+
+if __name__ == "__main__":
+  cli.run(main)
+"""
+
+
+@pytest.mark.parametrize(
+  ("way", "status", "said"),
+  [
+    ("wait", 130, "interrupted"),
+    ("mistake", 2, "error: no"),
+    ("bug", 1, "TypeError: no"),
+    ("disk", 1, "OSError: no"),
+  ],
+)
+def test_a_program_leaves_at_once_while_devices_work(
+  tmp_path, way, status, said
+):
+  """A regular end waits for them, or crashes."""
+  path = tmp_path / "working.py"
+  path.write_text(WORKING)
+  process = subprocess.Popen(
+    [sys.executable, str(path), way],
+    env={**os.environ, "PYTHONPATH": os.getcwd(), "JAX_PLATFORMS": "cpu"},
+    stdout=subprocess.PIPE,
+    stderr=subprocess.PIPE,
+    text=True,
+  )
+  child = int(process.stdout.readline())
+  if way == "wait":
+    process.send_signal(signal.SIGINT)
+  try:
+    _, told = process.communicate(timeout=60)
+  finally:
+    process.kill()
+  assert process.returncode == status
+  assert told.splitlines()[-1] == said
+  deadline = time.monotonic() + 30
+  while os.path.exists(f"/proc/{child}") and time.monotonic() < deadline:
+    time.sleep(0.1)
+  assert not os.path.exists(f"/proc/{child}")
+
+
+def test_a_missing_config_is_answered_with_configs(tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  (tmp_path / "setup.py").write_text("import sys")
+  with pytest.raises(UserError) as told:
+    cli.read_config("nope")
+  assert str(told.value) == "no config file 'nope'"
+  (tmp_path / "configs").mkdir()
+  (tmp_path / "configs" / "demo.py").write_text("def get_config():\n  pass")
+  with pytest.raises(UserError, match=r"choices: configs/demo\.py$"):
+    cli.read_config("nope")
+  (tmp_path / "mine.py").write_text("def get_config():\n  pass")
+  with pytest.raises(UserError, match=r"choices: mine\.py$"):
+    cli.read_config("nope")

@@ -217,7 +217,7 @@ def test_new_file_is_whole_or_not_there(tmp_path, monkeypatch, links):
 def test_new_file_names_a_folder_that_is_none(tmp_path):
   (tmp_path / "file").write_text("")
   with (
-    pytest.raises(UserError, match="file"),
+    pytest.raises(UserError, match="file is a file, no folder"),
     media.new_file(tmp_path / "file" / "a.txt"),
   ):
     pass

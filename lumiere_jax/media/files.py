@@ -24,6 +24,7 @@ def new_file(path: str | os.PathLike[str]) -> Iterator[Path]:
   check_free(path)
   temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
   try:
+    _check_folder(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary.touch(exist_ok=False)
     yield temporary
@@ -41,6 +42,13 @@ def check_free(path: str | os.PathLike[str]) -> None:
   """Raises UserError if something lies at the path: nothing is overwritten."""
   if os.path.lexists(path):
     raise UserError(f"{path} exists already and is not overwritten")
+
+
+def _check_folder(path: Path) -> None:
+  """Raises UserError if a file lies where a folder of the path would."""
+  for folder in path.parents:
+    if folder.exists() and not folder.is_dir():
+      raise UserError(f"cannot write {path}: {folder} is a file, no folder")
 
 
 def _publish(temporary: Path, path: Path) -> None:
