@@ -12,6 +12,7 @@ puts two results side by side and exits with status 1 where B is worse.
 
 import contextlib
 import dataclasses
+import functools
 import json
 import sys
 import tempfile
@@ -24,11 +25,17 @@ import jax
 
 from lumiere_jax import cli, media
 from lumiere_jax.benchmarking import bench, subject
-from lumiere_jax.benchmarking.compare import as_table, compare, read_result
-from lumiere_jax.benchmarking.machine import environment
+from lumiere_jax.benchmarking.clock import process_began
+from lumiere_jax.benchmarking.compare import (
+  as_table,
+  check_judged,
+  compare,
+  read_result,
+)
+from lumiere_jax.benchmarking.machine import environment, unsteady
 from lumiere_jax.benchmarking.plot import check_matplotlib, draw_roofline
 from lumiere_jax.benchmarking.report import as_text
-from lumiere_jax.config import Config
+from lumiere_jax.config import Config, differences, to_dict
 from lumiere_jax.data import throughput
 from lumiere_jax.errors import UserError, nearest
 from lumiere_jax.linked import weights_config
@@ -37,12 +44,51 @@ WHATS = (*subject.WHATS, "loader")
 _WORSE = 1  # The status of a comparison whose second result is worse.
 
 
-def main(argv: Sequence[str]) -> None:
-  """The program, given its arguments."""
-  began = time.perf_counter()
+def main(argv: Sequence[str], began: float | None = None) -> None:
+  """The program, given its arguments.
+
+  Args:
+    argv: what follows the program's name.
+    began: `time.perf_counter()` of when the process began; None is now.
+  """
+  began = time.perf_counter() if began is None else began
   args, overrides = cli.parse(_parser(), argv)
+  _check(args)
   if args.compare:
     _compare(args)
+    return
+  cfg = _config(args.config, args.what, overrides)
+  told = {
+    "argv": list(argv),
+    "overrides": _resolved(args.config, args.what, cfg) if overrides else {},
+  }
+  file = media.new_file(args.out) if args.out else contextlib.nullcontext()
+  with file as out:
+    if args.what == "loader":
+      made = not args.config and "data.data_dir" not in overrides
+      result = _loader(cfg, args.clips or 64, args.source_px if made else 0)
+    else:
+      result = _program(cfg, args, began)
+    print(as_text(result), flush=True)
+    if varied := unsteady(result.get("utilization", {})):
+      print(f"warning: {varied}", file=sys.stderr)
+    if args.plot:
+      with media.new_file(args.plot) as path:
+        draw_roofline(result, path)
+    if out:
+      text = json.dumps({**told, **result}, indent=2)
+      out.write_text(text + "\n", encoding="utf-8")
+
+
+def _check(args: Any) -> None:
+  """Raises UserError for flags that cannot be meant so."""
+  for name in ("out", "compare", "plot"):
+    if getattr(args, name) == "":
+      raise UserError(f"--{name} is empty; it must name a file")
+  for name in ("tolerance", "count_tolerance"):
+    if (value := getattr(args, name)) < 0:
+      raise UserError(f"--{name}={value} must be >= 0")
+  if args.compare:
     return
   if args.what not in WHATS:
     raise UserError(f"--what={args.what!r}{nearest(args.what, WHATS)}")
@@ -53,21 +99,6 @@ def main(argv: Sequence[str]) -> None:
       raise UserError(f"--{name}={value} must be >= {least}")
   if args.plot:
     _check_plot(args)
-  cfg = _config(args.config, args.what, overrides)
-  file = media.new_file(args.out) if args.out else contextlib.nullcontext()
-  with file as out:
-    if args.what == "loader":
-      made = not args.config and "data.data_dir" not in overrides
-      result = _loader(cfg, args.clips or 64, args.source_px if made else 0)
-    else:
-      result = _program(cfg, args, began)
-    print(as_text(result), flush=True)
-    if args.plot:
-      with media.new_file(args.plot) as path:
-        draw_roofline(result, path)
-    if out:
-      text = json.dumps(result, indent=2)
-      out.write_text(text + "\n", encoding="utf-8")
 
 
 def _parser() -> cli.Parser:
@@ -117,14 +148,17 @@ def _compare(args: Any) -> None:
   """Prints the table.
 
   Raises:
-    UserError: there are not two results, or of different things.
+    UserError: there are not two results, they are of different things, or
+      there is nothing that can be judged.
     SystemExit: the second is worse.
   """
   paths = args.compare.split(",")
   if len(paths) != 2:
     raise UserError(f"--compare={args.compare!r} must be two files: A,B")
-  rows = compare(*map(read_result, paths), args.tolerance, args.count_tolerance)
+  both = tuple(map(read_result, paths))
+  rows = compare(*both, args.tolerance, args.count_tolerance)
   print(as_table(rows), flush=True)
+  check_judged(rows, *both)
   if any(row.worse for row in rows):
     sys.exit(_WORSE)
 
@@ -148,6 +182,12 @@ def _config(
   file = cli.read_config(path)
   name = file.get("weights")
   return cli.resolve(weights_config(name, file) if name else file, overrides)
+
+
+def _resolved(path: str | None, what: str, cfg: Config) -> dict[str, Any]:
+  """The fields that are not as the file has them, by their dotted names."""
+  found = differences(to_dict(_config(path, what, {})), to_dict(cfg))
+  return {name: value for name, _, value in found}
 
 
 def _program(cfg: Config, args: Any, began: float) -> dict[str, Any]:
@@ -213,4 +253,4 @@ def _loader(cfg: Config, clips: int, source_px: int) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-  cli.run(main)
+  cli.run(functools.partial(main, began=process_began()))

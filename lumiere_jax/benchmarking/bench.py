@@ -5,10 +5,10 @@
 before the first run, "time" of all that follow it, and the rest is derived.
 """
 
+import dataclasses
 import resource
 import sys
 import time
-from dataclasses import asdict
 from typing import Any
 
 import jax
@@ -16,11 +16,7 @@ import jax
 from lumiere_jax import trees
 from lumiere_jax.benchmarking.clock import Timing, measure
 from lumiere_jax.benchmarking.levels import Block, time_blocks
-from lumiere_jax.benchmarking.machine import (
-  Peaks,
-  environment,
-  measure_peaks,
-)
+from lumiere_jax.benchmarking.machine import Peaks, Probe, environment
 from lumiere_jax.benchmarking.subject import Subject
 from lumiere_jax.profiling.memory import device_bytes, program_memory
 from lumiere_jax.profiling.program import (
@@ -47,7 +43,10 @@ def count(subject: Subject, lowered: jax.stages.Lowered) -> dict[str, Any]:
   """What the program computes and is given, before it is compiled.
 
   Operations and bytes are of one step on all devices: of training, or of
-  sampling, whose loop's body is counted once.
+  sampling, whose loop's body is counted once: with guidance, if any step has
+  it. "steps" are those of a run, "network_evaluations" how often the network
+  then sees each clip, "equivalent_steps" how many of the counted steps a run
+  amounts to (`planning.account.Account`).
   """
   program = read_lowered(lowered)
   return {
@@ -60,6 +59,8 @@ def count(subject: Subject, lowered: jax.stages.Lowered) -> dict[str, Any]:
     "flops_lowered": program.multiplied,
     "operations_lowered": program.flops,
     "steps": subject.account.steps,
+    "network_evaluations": subject.account.evaluations,
+    "equivalent_steps": subject.account.equivalent_steps,
   }
 
 
@@ -73,7 +74,7 @@ def run(
 
   Args:
     subject: what to time.
-    repeats: runs that are timed, after one that is not.
+    repeats: runs that are timed, after two that are not.
     blocks: whether the blocks of the network are timed too.
     began: `time.perf_counter()` of when the program began.
   """
@@ -82,49 +83,56 @@ def run(
   traced = time.perf_counter()
   compiled = lowered.compile()
   done = time.perf_counter()
-  counts = count(subject, lowered)
+  again = _second_start(subject)
   program = read_program(compiled)
-  counts |= {
+  counts = count(subject, lowered) | {
     "flops_compiled_per_device": program.multiplied,
     "flops_cost_analysis": compiler_flops(compiled),
     "bytes_compiled_per_device": program.bytes,
   }
-  memory = program_memory(compiled, jax.default_backend())
-  go = subject.start()
-  timing = measure(go, repeats)
-  process_peak = _process_peak()  # What follows has its own.
-  to_first = (done - began) + timing.median
-  peaks = measure_peaks(subject.cfg.model.dtype)
+  go, probe = subject.start(), Probe(subject.cfg.model.dtype)
+  first = measure(go, 0).first
+  memory = _memory(compiled)  # Before the probe has its own.
+  probe.take()
+  timing = dataclasses.replace(measure(go, repeats), first=first)
+  probe.take()
+  each = time_blocks(subject, repeats) if blocks else []
+  if blocks:
+    probe.take()
+  start = {"import_and_build": ready - began, "second_start": again}
+  cold = {"trace": traced - ready, "compile": done - traced}
   found = {
     **head(subject),
     "counts": counts,
-    "compile": {
-      "import_and_build": ready - began,
-      "trace": traced - ready,
-      "compile": done - traced,
-      "second_start": timing.first - timing.median,
-    },
+    "compile": {**start, **cold},
     "time": timing.as_dict(),
-    "throughput": _throughput(subject, timing, to_first),
-    "memory": {
-      "program_peak": memory.peak,
-      "program_arguments": memory.arguments,
-      "program_temporaries": memory.temporaries,
-      "device_peak": _device_peak(),
-      "process_peak": process_peak,
+    "throughput": {
+      **_throughput(subject, timing),
+      "seconds_to_first": done - began + timing.median,
+      "seconds_to_first_again": sum(start.values()) + timing.median,
     },
-    "utilization": _utilization(subject, timing, program.bytes, peaks),
+    "memory": memory,
+    "utilization": _utilization(subject, timing, program.bytes, probe.peaks()),
   }
   if blocks:
-    each = time_blocks(subject, repeats)
     found["blocks"] = [block.as_dict() for block in each]
     found["blocks_share"] = _share(subject, each, timing)
   return found
 
 
-def _throughput(
-  subject: Subject, timing: Timing, to_first: float
-) -> dict[str, float]:
+def _second_start(subject: Subject) -> float:
+  """Seconds that another process would take to trace and to load the program.
+
+  It finds the executable in the persistent cache, and nothing of what this
+  process still knows.
+  """
+  jax.clear_caches()
+  began = time.perf_counter()
+  subject.lower().compile()
+  return time.perf_counter() - began
+
+
+def _throughput(subject: Subject, timing: Timing) -> dict[str, float]:
   seconds = timing.median
   rate = subject.clips / seconds
   return {
@@ -133,7 +141,6 @@ def _throughput(
     "clips_per_second_per_device": rate / subject.devices,
     "seconds_per_clip": seconds / subject.clips,
     "seconds_per_step": seconds / subject.account.steps,
-    "seconds_to_first": to_first,
   }
 
 
@@ -145,11 +152,11 @@ def _utilization(
   Bytes are those of the compiled program, each step; a program whose steps
   differ counts the dearest.
   """
-  steps, devices = subject.account.steps, subject.devices
+  steps, devices = subject.account.equivalent_steps, subject.devices
   achieved = subject.account.model * steps / timing.median / devices
   bandwidth = moved * steps / timing.median
   return {
-    **asdict(peaks),
+    **peaks.as_dict(),
     "achieved_flops": achieved,
     "mfu": achieved / peaks.flops,
     "of_measured_matmul": achieved / peaks.measured_flops,
@@ -165,6 +172,18 @@ def _share(
   if subject.what == "sample":
     return None
   return sum(block.seconds for block in blocks) / timing.median
+
+
+def _memory(compiled: jax.stages.Compiled) -> dict[str, int | None]:
+  """Bytes: what the program is said to take, and what was held until now."""
+  program = program_memory(compiled, jax.default_backend())
+  return {
+    "program_peak": program.peak,
+    "program_arguments": program.arguments,
+    "program_temporaries": program.temporaries,
+    "device_peak": _device_peak(),
+    "process_peak": _process_peak(),
+  }
 
 
 def _device_peak() -> int | None:

@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Times what runs, again and again."""
+"""Times what runs, again and again, and how long this process has run."""
 
+import os
 import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -68,3 +70,19 @@ def measure(
 
   first, *_ = (once() for _ in range(max(warmup, 1)))
   return Timing(first, tuple(once() for _ in range(repeats)))
+
+
+def process_began() -> float:
+  """When this process began, on the clock of `time.perf_counter`.
+
+  Linux tells it to a hundredth of a second. Elsewhere it is as long ago as the
+  process has kept a processor busy: at least that, and about what imports take.
+  """
+  try:
+    fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
+    ticks = int(fields[19])  # Field 22 of proc(5), since the system started.
+    began = ticks / os.sysconf("SC_CLK_TCK")
+    age = time.clock_gettime(time.CLOCK_BOOTTIME) - began
+  except (OSError, AttributeError, IndexError, ValueError):
+    age = time.process_time()
+  return time.perf_counter() - age

@@ -5,7 +5,8 @@ import datetime
 import os
 import platform
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from lumiere_jax.profiling.hardware import chip_of
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "lumiere_jax")
 _REPEATS = 10
+_STEADY = 0.1  # A spread of rounds that is not worth a word.
 # Of the matrices: large enough for any device to be at its best, small enough
 # for a core of a CPU.
 _SIDE = {"cpu": 2048}
@@ -37,6 +39,8 @@ class Peaks:
     measured_flops: those of one large multiplication here, in the compute type.
     bandwidth: bytes per second that a copy here reads and writes.
     named_bandwidth: that of the table; None of unknown devices.
+    matmul_rounds: `measured_flops` of each round; it is the best of them.
+    copy_rounds: `bandwidth` of each round, likewise.
   """
 
   flops: float
@@ -44,6 +48,41 @@ class Peaks:
   measured_flops: float
   bandwidth: float
   named_bandwidth: float | None
+  matmul_rounds: tuple[float, ...]
+  copy_rounds: tuple[float, ...]
+
+  def as_dict(self) -> dict[str, Any]:
+    return {
+      **asdict(self),
+      "matmul_rounds": list(self.matmul_rounds),
+      "copy_rounds": list(self.copy_rounds),
+      "matmul_spread": spread(self.matmul_rounds),
+      "copy_spread": spread(self.copy_rounds),
+    }
+
+
+def spread(rounds: Sequence[float]) -> float:
+  """By which share of the best round the worst one is below it."""
+  return 1.0 - min(rounds) / max(rounds)
+
+
+def unsteady(use: Mapping[str, Any]) -> str:
+  """One line about a machine that did not keep its speed; "" if it did.
+
+  Args:
+    use: `Peaks.as_dict`; empty is of nothing that was measured.
+  """
+  told = [
+    f"{name} {min(rounds) / 1e9:.4g} to {max(rounds) / 1e9:.4g} {unit}"
+    for name, unit in (("matmul", "GFLOP/s"), ("copy", "GB/s"))
+    if (rounds := use.get(f"{name}_rounds")) and spread(rounds) > _STEADY
+  ]
+  if not told:
+    return ""
+  return (
+    f"this machine's speed varied while it was measured: {', '.join(told)}; "
+    "shares of the peak are of the best"
+  )
 
 
 def environment() -> dict[str, Any]:
@@ -63,25 +102,44 @@ def environment() -> dict[str, Any]:
   }
 
 
-def measure_peaks(dtype: str) -> Peaks:
-  """Times a matrix multiplication and a copy on the first device.
+class Probe:
+  """Finds what the first device can do at best.
+
+  A machine that others use too is slower at times. So it is asked in several
+  rounds spread over what is measured, and the best one counts.
 
   Args:
     dtype: what the network computes in.
   """
-  device = jax.devices()[0]
-  measured = _matmul_flops(dtype, _SIDE.get(device.platform, _LARGE_SIDE))
-  flops, source, named = measured, f"measured, matmul in {dtype}", None
-  if chip := chip_of(device.device_kind):
-    flops, source = chip.flops, f"{chip.kind}, bf16 (profiling/hardware.py)"
-    named = chip.bandwidth
-  return Peaks(
-    flops=flops,
-    flops_source=source,
-    measured_flops=measured,
-    bandwidth=_copy_bandwidth(_COPIED.get(device.platform, _COPIED_BY_OTHERS)),
-    named_bandwidth=named,
-  )
+
+  def __init__(self, dtype: str):
+    self._dtype = dtype
+    self._matmul: list[float] = []
+    self._copy: list[float] = []
+
+  def take(self) -> None:
+    """One round: times matrix multiplications and copies."""
+    platform = jax.devices()[0].platform
+    side = _SIDE.get(platform, _LARGE_SIDE)
+    self._matmul.append(_matmul_flops(self._dtype, side))
+    self._copy.append(_copy_bandwidth(_COPIED.get(platform, _COPIED_BY_OTHERS)))
+
+  def peaks(self) -> Peaks:
+    """The best of all rounds, of which there must be one."""
+    measured = max(self._matmul)
+    flops, source, named = measured, f"measured, matmul in {self._dtype}", None
+    if chip := chip_of(jax.devices()[0].device_kind):
+      flops, source = chip.flops, f"{chip.kind}, bf16 (profiling/hardware.py)"
+      named = chip.bandwidth
+    return Peaks(
+      flops=flops,
+      flops_source=source,
+      measured_flops=measured,
+      bandwidth=max(self._copy),
+      named_bandwidth=named,
+      matmul_rounds=tuple(self._matmul),
+      copy_rounds=tuple(self._copy),
+    )
 
 
 def _matmul_flops(dtype: str, side: int) -> float:

@@ -170,7 +170,9 @@ def _network(cfg: Config, clips: int) -> Subject:
       nominal=nominal,
       as_compiled=forward_flops(layers, AS_XLA),
       model=nominal,
-      steps=1.0,
+      steps=1,
+      evaluations=1,
+      equivalent_steps=1.0,
     ),
     params=params,
   )

@@ -32,14 +32,20 @@ class Account:
     model: nominal, and without what is computed a second time, for the
       backward pass or on another device: what "model FLOPs utilization" is
       about.
-    steps: how many such steps make a training step (1), or a clip; steps of
-      sampling without guidance count as halves.
+    steps: of training (1), or of the sampler, that make a run.
+    evaluations: of the network on one clip, or one window of it, that make a
+      run for each clip; a step with guidance has two.
+    equivalent_steps: how many of the counted steps do what a run does. A
+      program is counted with the dearest kind of its steps: where some have
+      guidance, those without are halves.
   """
 
   nominal: float
   as_compiled: float
   model: float
-  steps: float
+  steps: int
+  evaluations: int
+  equivalent_steps: float
 
 
 def take_account(task: Task, clips: int, sharers: int = 1) -> Account:
@@ -70,7 +76,9 @@ def _training(task: Task, clips: int, sharers: int) -> Account:
     nominal=train_flops(network, cfg.model.remat).multiplied,
     as_compiled=train_flops(network, cfg.model.remat, AS_XLA).multiplied,
     model=once.multiplied - once.recomputed,
-    steps=1.0,
+    steps=1,
+    evaluations=1,
+    equivalent_steps=1.0,
   )
 
 
@@ -92,7 +100,9 @@ def _sampling(task: Task, clips: int, sharers: int) -> Account:
     nominal=sample_flops(network, one, windows, NOMINAL),
     as_compiled=sample_flops(network, one, windows, AS_XLA),
     model=once,
-    steps=calls.clips / one.clips,
+    steps=calls.double + calls.single,
+    evaluations=calls.clips * windows,
+    equivalent_steps=calls.clips / one.clips,
   )
 
 

@@ -101,7 +101,7 @@ class Plan:
     """That are trained on, or made, at the roofline, by all devices."""
     if self.roofline is None:
       return None
-    return self.roofline.rate(self.clips) / self.account.steps
+    return self.roofline.rate(self.clips) / self.account.equivalent_steps
 
   @property
   def utilization(self) -> float | None:

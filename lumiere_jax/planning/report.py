@@ -63,6 +63,7 @@ def as_dict(plan: Plan, tried: list[Advice] | None = None) -> dict[str, Any]:
     "collectives": program
     and [_collective(c, plan.topology.island) for c in program.collectives],
     "steps": plan.account.steps,
+    "equivalent_steps": plan.account.equivalent_steps,
     "roofline": _roofline(plan),
     "compile_seconds": round(plan.seconds, 1),
     "jax": jax.__version__,

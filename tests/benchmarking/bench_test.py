@@ -2,6 +2,7 @@
 """The benchmark end to end, on a network that is quick to compile."""
 
 import json
+import time
 import types
 
 import jax
@@ -9,9 +10,12 @@ import pytest
 from PIL import Image
 
 from lumiere_jax import benchmark
-from lumiere_jax.benchmarking import machine
+from lumiere_jax.benchmarking import bench, machine
 from lumiere_jax.errors import UserError
+from lumiere_jax.models import stunet
 from tests.plan_test import CONFIG
+
+CACHE = "/jax/compilation_cache/cache_"
 
 
 @pytest.fixture
@@ -34,18 +38,29 @@ def run(config, tmp_path, *args):
   return json.loads(out.read_text())
 
 
-def check(found, clips, steps):
+def check(found, clips, steps, equivalent=None):
   """What must hold whatever is timed."""
+  equivalent = equivalent or steps
   rates, seconds = found["throughput"], found["time"]["median"]
   assert rates["clips_per_second"] == pytest.approx(clips / seconds)
   assert rates["frames_per_second"] == pytest.approx(4 * clips / seconds)
   assert rates["seconds_per_step"] == pytest.approx(seconds / steps)
   assert rates["seconds_to_first"] > found["compile"]["compile"]
   use, counts = found["utilization"], found["counts"]
-  achieved = counts["flops_model"] * steps / seconds
+  assert counts["steps"] == steps
+  assert counts["equivalent_steps"] == equivalent
+  achieved = counts["flops_model"] * equivalent / seconds
   assert use["achieved_flops"] == pytest.approx(achieved)
   assert use["mfu"] == pytest.approx(achieved / use["flops"])
   assert use["flops_source"] == "measured, matmul in float32"
+  for name, best in (("matmul", "measured_flops"), ("copy", "bandwidth")):
+    rounds = use[f"{name}_rounds"]
+    assert len(rounds) == (3 if "blocks" in found else 2)
+    assert use[best] == max(rounds)
+    assert use[f"{name}_spread"] == 1 - min(rounds) / max(rounds)
+  start = found["compile"]
+  again = start["import_and_build"] + start["second_start"] + seconds
+  assert rates["seconds_to_first_again"] == pytest.approx(again)
   assert counts["argument_bytes"] > counts["parameter_bytes"] > 0
   assert found["memory"]["program_peak"] > counts["argument_bytes"] / 2
   assert found["environment"]["versions"]["jax"] == jax.__version__
@@ -79,20 +94,76 @@ def test_a_training_step_has_blocks_with_their_gradients(config, tmp_path):
   assert found["counts"]["flops_model"] > 2 * plain["counts"]["flops_model"]
 
 
-def test_sampling_compiles_nothing_that_was_compiled_before(config, tmp_path):
-  compiled = []
+def test_a_second_start_traces_again_and_compiles_nothing(
+  config, tmp_path, monkeypatch
+):
+  calls, events = [], []
+  inner, start = stunet.STUNet.__call__, bench._second_start
 
-  def note(event, **_):
-    if event == "/jax/compilation_cache/cache_misses":
-      compiled.append(event)
+  def counting(*args, **kwargs):
+    calls.append(1)
+    return inner(*args, **kwargs)
 
-  jax.monitoring.register_event_listener(note)
-  found = run(config, tmp_path, "--what=sample", "--clips=2", "--no_blocks")
-  jax.monitoring.unregister_event_listener(note)
-  check(found, clips=2, steps=3)
+  def watched(subject):
+    calls.clear()
+    events.clear()
+    seconds = start(subject)
+    assert calls  # As in a process that has traced nothing yet.
+    assert CACHE + "hits" in events and CACHE + "misses" not in events
+    return seconds
+
+  monkeypatch.setattr(stunet.STUNet, "__call__", counting)
+  monkeypatch.setattr(bench, "_second_start", watched)
+  listener = lambda event, **_: events.append(event)  # noqa: E731
+  jax.monitoring.register_event_listener(listener)
+  try:
+    found = run(
+      config,
+      tmp_path,
+      "--what=sample",
+      "--clips=2",
+      "--no_blocks",
+      "--config.sampler.guidance=3.0",
+      "--config.sampler.guidance_interval=(0.0, 0.5)",
+    )
+  finally:
+    jax.monitoring.unregister_event_listener(listener)
+  check(found, clips=2, steps=3, equivalent=found["counts"]["equivalent_steps"])
   assert "blocks" not in found
-  assert found["counts"]["steps"] == 3
-  assert found["compile"]["second_start"] < found["compile"]["compile"]
+  counts = found["counts"]
+  assert counts["network_evaluations"] == 2 * counts["equivalent_steps"]
+  assert 1.5 <= counts["equivalent_steps"] < 3
+  assert found["compile"]["second_start"] > 0
+
+
+def test_the_command_line_and_what_it_changed_are_recorded(config, tmp_path):
+  args = (
+    "--count_only",
+    "--config.model.remat=blocks",
+    "--config.data.fps",
+    "0x10",  # As it is.
+  )
+  found = run(config, tmp_path, *args)
+  assert found["argv"][0] == config and found["argv"][-4:] == list(args)
+  assert found["overrides"] == {"model.remat": "blocks"}
+
+
+def test_the_clock_begins_with_the_process(config, tmp_path, capsys):
+  began = time.perf_counter() - 1000
+  out = tmp_path / "bench.json"
+  args = [config, "--repeats=1", "--no_blocks", f"--out={out}"]
+  benchmark.main(args, began)
+  found = json.loads(out.read_text())
+  assert 1000 < found["compile"]["import_and_build"] < 1100
+  assert found["throughput"]["seconds_to_first"] > 1000
+
+
+def test_a_machine_that_does_not_keep_its_speed_is_told_of(capsys):
+  steady = {"matmul_rounds": [100e9, 95e9], "copy_rounds": [1e9]}
+  assert machine.unsteady(steady) == machine.unsteady({}) == ""
+  told = machine.unsteady({**steady, "matmul_rounds": [182e9, 131e9, 170e9]})
+  assert "matmul 131 to 182 GFLOP/s" in told
+  assert "copy" not in told and "\n" not in told
 
 
 def test_counting_runs_nothing(config, tmp_path, monkeypatch):
@@ -113,7 +184,9 @@ def test_the_peak_of_a_known_device_is_the_table_s(monkeypatch):
   monkeypatch.setattr(machine, "_LARGE_SIDE", 64)
   monkeypatch.setattr(machine, "_COPIED_BY_OTHERS", 2**12)
   monkeypatch.setattr(machine.jax, "devices", lambda: [device])
-  peaks = machine.measure_peaks("float32")
+  probe = machine.Probe("float32")
+  probe.take()
+  peaks = probe.peaks()
   assert peaks.flops == 989.4e12 and peaks.flops_source.startswith("h200")
   assert peaks.named_bandwidth == 4800e9
   assert peaks.measured_flops != peaks.flops

@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
+import subprocess
+import sys
 import time
 
 import pytest
 
-from lumiere_jax.benchmarking.clock import Timing, measure
+from lumiere_jax.benchmarking.clock import Timing, measure, process_began
 
 
 def test_the_first_run_is_apart_and_every_result_is_waited_for():
@@ -36,3 +38,19 @@ def test_there_is_always_a_first_run():
   assert measure(lambda: None, 1, warmup=0, wait=lambda _: None).first >= 0
   with pytest.raises(ZeroDivisionError):
     measure(lambda: 1 / 0, 1)
+
+
+def test_the_age_of_a_process_is_what_passed_since_it_was_started():
+  code = (
+    "import time; time.sleep(0.3)\n"
+    "from lumiere_jax.benchmarking.clock import process_began\n"
+    "print(time.perf_counter() - process_began(), flush=True)"
+  )
+  began = time.perf_counter()
+  told = subprocess.run(
+    [sys.executable, "-c", code], capture_output=True, text=True, check=True
+  )
+  passed = time.perf_counter() - began
+  if sys.platform == "linux":
+    assert 0.25 < float(told.stdout) < passed + 0.05
+  assert abs(process_began() - process_began()) < 0.05

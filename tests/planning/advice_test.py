@@ -52,7 +52,7 @@ def tried(monkeypatch):
         inputs=0,
         memory=memory,
         needed=None if fits(task.cfg) else 2**60,
-        account=Account(nominal=1.0, as_compiled=1.0, model=1.0, steps=1.0),
+        account=Account(1.0, 1.0, 1.0, 1, 1, 1.0),
         program=Program(0, 0, 0, (), 0),
         compiler_flops=None,
         seconds=0.0,

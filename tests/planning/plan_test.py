@@ -53,7 +53,7 @@ def test_a_training_step_is_counted_twice_and_agrees(on_one):
   # Nothing is computed twice.
   assert on_one.account.model == on_one.account.nominal
   assert on_one.account.as_compiled < on_one.account.nominal
-  assert on_one.account.steps == 1.0
+  assert on_one.account.steps == on_one.account.equivalent_steps == 1
 
 
 def test_memory_is_that_of_the_state_and_more(on_one):
@@ -97,21 +97,25 @@ def test_levels_that_devices_cannot_share_are_counted_on_each():
 
 
 @pytest.mark.parametrize(
-  ("fields", "steps_", "double"),
+  ("fields", "equivalent", "evaluations"),
   [
-    (dict(guidance=1.0), 10, False),
-    (dict(guidance=3.0), 10, True),
-    (dict(guidance=3.0, guidance_interval=(0.0, 0.45)), 7.5, True),
+    (dict(guidance=1.0), 10, 10),
+    (dict(guidance=3.0), 10, 20),
+    (dict(guidance=3.0, guidance_interval=(0.0, 0.45)), 7.5, 15),
   ],
 )
-def test_sampling_is_counted_by_its_dearest_step(fields, steps_, double):
+def test_sampling_is_counted_by_its_dearest_step(
+  fields, equivalent, evaluations
+):
   sampler = SamplerConfig(name="ddim", steps=10, spacing="leading", **fields)
   account, single = (
     take_account(Task(replace(CLIP, sampler=s), "sample"), clips)
     for s, clips in ((sampler, 2), (replace(sampler, guidance=1.0), 1))
   )
-  assert account.steps == steps_
-  assert account.nominal / single.nominal == 2 * (2 if double else 1)
+  assert account.steps == 10
+  assert account.equivalent_steps == equivalent
+  assert account.evaluations == evaluations
+  assert account.nominal / single.nominal == 2 * evaluations / equivalent
 
 
 def test_sampling_has_parameters_and_nothing_that_trains():
