@@ -17,10 +17,13 @@ import shlex
 import statistics
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+from lumiere_jax import cli
+from lumiere_jax.errors import UserError
 
 RESULTS = Path(__file__).resolve().parent / "results"
 WORKS = ("forward", "train", "train_temporal")
@@ -59,30 +62,45 @@ class Size:
   text_width: int
 
 
-def parser(doc: str | None) -> argparse.ArgumentParser:
+def at_least(least: int) -> Callable[[str], int]:
+  """Reads a whole number of the command line that must not be smaller."""
+
+  def whole(text: str) -> int:
+    if not text.isdecimal() or int(text) < least:
+      raise argparse.ArgumentTypeError(
+        f"{text!r} must be a whole number >= {least}"
+      )
+    return int(text)
+
+  return whole
+
+
+def widths(text: str) -> tuple[int, ...]:
+  """Reads "32,64,128"."""
+  return tuple(at_least(1)(part) for part in text.split(","))
+
+
+def parser(doc: str | None) -> cli.Parser:
   """The flags that all comparisons share."""
-  flags = argparse.ArgumentParser(
+  flags = cli.Parser(
     description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
   )
+  count = at_least(1)
   flags.add_argument("--work", choices=WORKS, default="forward")
   flags.add_argument("--device", choices=("cpu", "gpu"), default="cpu")
-  flags.add_argument("--frames", type=int, default=80)
-  flags.add_argument("--pixels", type=int, default=32)
-  flags.add_argument("--channels", type=_widths, default=(32, 64, 128))
-  flags.add_argument("--groups", type=int, default=8)
-  flags.add_argument("--tokens", type=int, default=24)
-  flags.add_argument("--text_width", type=int, default=128)
-  flags.add_argument("--repeats", type=int, default=5, help="of each turn")
-  flags.add_argument("--turns", type=int, default=2, help="of each side")
+  flags.add_argument("--frames", type=count, default=80)
+  flags.add_argument("--pixels", type=count, default=32)
+  flags.add_argument("--channels", type=widths, default=(32, 64, 128))
+  flags.add_argument("--groups", type=count, default=8)
+  flags.add_argument("--tokens", type=count, default=24)
+  flags.add_argument("--text_width", type=count, default=128)
+  flags.add_argument("--repeats", type=count, default=5, help="of each turn")
+  flags.add_argument("--turns", type=count, default=2, help="of each side")
   flags.add_argument("--out", type=Path, default=RESULTS, help="a folder")
   # What a turn's own process is told.
   flags.add_argument("--side", default="", help=argparse.SUPPRESS)
   flags.add_argument("--turn", type=int, default=0, help=argparse.SUPPRESS)
   return flags
-
-
-def _widths(text: str) -> tuple[int, ...]:
-  return tuple(int(part) for part in text.split(","))
 
 
 def size_of(args: argparse.Namespace) -> Size:
@@ -140,7 +158,7 @@ def _run_side(module: str, flags: Sequence[str], device: str) -> dict[str, Any]:
     text=True,
   )
   if done.returncode:
-    sys.exit(f"{shlex.join(flags)} ended with status {done.returncode}")
+    raise UserError(f"{shlex.join(flags)} ended with status {done.returncode}")
   return json.loads(done.stdout.splitlines()[-1])
 
 

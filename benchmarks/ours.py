@@ -44,36 +44,23 @@ def config(size: Size, work: str, *, resample: bool = True) -> Any:
   )
 
 
-def turn(
-  name: str, size: Size, work: str, repeats: int, *, resample: bool = True
-) -> dict[str, Any]:
-  """Compiles, runs and times one piece of work.
+def count(size: Size, work: str, *, resample: bool = True) -> tuple[Any, float]:
+  """The network's account and the operations of one piece of work.
 
-  Args:
-    name: of the side.
-    size: of the network and its clip.
-    work: one of `comparison.WORKS`.
-    repeats: timed runs, after one that is not.
-    resample: as in `config`.
+  They are counted by hand, those of padding included, as PyTorch's counter
+  does; of a step without its update.
 
-  Returns:
-    What `comparison.summed_up` takes. Operations are counted by hand, those of
-    padding included, as PyTorch's counter does; of a step without its update.
+  Raises:
+    UserError: a size that the network cannot have.
   """
-  import jax
-
-  from lumiere_jax import build, cli, trees
-  from lumiere_jax.benchmarking.clock import measure
-  from lumiere_jax.profiling.memory import program_memory
+  from lumiere_jax import build, trees
   from lumiere_jax.profiling.network import Call, count_network
   from lumiere_jax.profiling.work import forward_flops, train_flops
 
-  cli.keep_freed_memory()
-  cli.enable_compilation_cache()
   cfg = config(size, work, resample=resample)
-  abstract = build.abstract_params(cfg.model)
   trained = {}
   if work != "forward":
+    abstract = build.abstract_params(cfg.model)
     trained = trees.flatten(build.trainable(cfg, abstract)[0])
   account = count_network(
     cfg.model,
@@ -87,17 +74,45 @@ def turn(
     trained.__contains__,
   )
   if work == "forward":
-    flops = forward_flops(account.layers)
+    return account, forward_flops(account.layers)
+  return account, train_flops(account).multiplied
+
+
+def turn(
+  name: str, size: Size, work: str, repeats: int, *, resample: bool = True
+) -> dict[str, Any]:
+  """Compiles, runs and times one piece of work.
+
+  Args:
+    name: of the side.
+    size: of the network and its clip.
+    work: one of `comparison.WORKS`.
+    repeats: timed runs, after one that is not.
+    resample: as in `config`.
+
+  Returns:
+    What `comparison.summed_up` takes.
+  """
+  import jax
+
+  from lumiere_jax import build, cli, trees
+  from lumiere_jax.benchmarking.clock import measure
+  from lumiere_jax.profiling.memory import program_memory
+
+  cli.keep_freed_memory()
+  cli.enable_compilation_cache()
+  cfg = config(size, work, resample=resample)
+  account, flops = count(size, work, resample=resample)
+  if work == "forward":
     compiled, run = _forward(cfg, size)
   else:
-    flops = train_flops(account).multiplied
     compiled, run = _step(cfg)
   memory = program_memory(compiled, jax.default_backend())
   told = {
     "name": name,
     "framework": "jax",
     "platform": jax.default_backend(),
-    "parameters": trees.count(abstract),
+    "parameters": trees.count(build.abstract_params(cfg.model)),
     "trained": account.trained,
     "flops": flops,
     "program_bytes": asdict(memory),

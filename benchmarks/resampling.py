@@ -8,14 +8,17 @@ levels, as other inflated U-Nets do. Writes
 benchmarks/results/resampling_FRAMES_WORK.json.
 """
 
+from collections.abc import Sequence
+
 from benchmarks import comparison, ours
+from lumiere_jax import cli
 
 MODULE = "benchmarks.resampling"
 SIDES = {"resampled": True, "plain": False}
 
 
-def main() -> None:
-  args = comparison.parser(__doc__).parse_args()
+def main(argv: Sequence[str]) -> None:
+  args = comparison.parser(__doc__).parse_args(argv)
   size = comparison.size_of(args)
   if args.side:
     told = ours.turn(
@@ -27,6 +30,7 @@ def main() -> None:
     )
     comparison.tell(told)
     return
+  ours.count(size, args.work)  # Refuses what cannot be, before all turns.
   results = comparison.take_turns(MODULE, args, tuple(SIDES))
   parts = ["resampling", str(args.frames), args.work]
   if args.device != "cpu":
@@ -37,4 +41,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-  main()
+  cli.run(main)

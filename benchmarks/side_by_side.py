@@ -8,20 +8,23 @@ Writes benchmarks/results/PEER_WORK.json; with --compile,
 PEER_compiled_WORK.json.
 """
 
+from collections.abc import Sequence
+
 from benchmarks import comparison, ours, theirs
 from benchmarks.peers import PEERS
+from lumiere_jax import cli
 
 MODULE = "benchmarks.side_by_side"
 
 
-def main() -> None:
+def main(argv: Sequence[str]) -> None:
   parser = comparison.parser(__doc__)
   parser.add_argument("--peer", choices=tuple(PEERS), required=True)
   parser.add_argument(
     "--layout", choices=("auto", *theirs.LAYOUTS), default="auto"
   )
   parser.add_argument("--compile", action="store_true")
-  args = parser.parse_args()
+  args = parser.parse_args(argv)
   size = comparison.size_of(args)
   if args.side == "ours":
     told = ours.turn("ours", size, args.work, args.repeats)
@@ -40,6 +43,7 @@ def main() -> None:
     )
     comparison.tell({**told, "network": args.peer, "name": "theirs"})
     return
+  ours.count(size, args.work)  # Refuses what cannot be, before all turns.
   results = comparison.take_turns(MODULE, args, ("ours", "theirs"))
   parts = [args.peer, "compiled" if args.compile else "", args.work]
   if args.device != "cpu":
@@ -49,4 +53,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-  main()
+  cli.run(main)

@@ -9,16 +9,21 @@ A form that is faster on a kind of device stands for it in
 
 import argparse
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 
+from benchmarks.comparison import at_least
+from lumiere_jax import cli
 from lumiere_jax.benchmarking.clock import measure
 from lumiere_jax.benchmarking.machine import environment
 from lumiere_jax.compiling import compiler_options
+from lumiere_jax.errors import UserError
 from lumiere_jax.nn.temporal import folded_conv, shifted_matmuls
 
+DTYPES = ("float32", "bfloat16", "float16")
 FORMS = {"shifted_matmuls": shifted_matmuls, "folded_conv": folded_conv}
 # Frames, height and width, channels: of small networks and of if_m's levels.
 SIZES = {
@@ -27,12 +32,16 @@ SIZES = {
 LARGE = ((80, 64, 192), (40, 32, 384), (20, 16, 576), (80, 128, 128))
 
 
-def main() -> None:
-  parser = argparse.ArgumentParser(description=__doc__)
-  parser.add_argument("--out", required=True)
-  parser.add_argument("--repeats", type=int, default=15)
-  parser.add_argument("--dtype", default="float32")
-  args = parser.parse_args()
+def main(argv: Sequence[str]) -> None:
+  parser = cli.Parser(
+    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+  )
+  parser.add_argument("--out", type=Path, required=True)
+  parser.add_argument("--repeats", type=at_least(1), default=15)
+  parser.add_argument("--dtype", choices=DTYPES, default="float32")
+  args = parser.parse_args(argv)
+  if not args.out.parent.is_dir():
+    raise UserError(f"--out={args.out}: there is no folder {args.out.parent}")
   sizes = SIZES.get(jax.default_backend(), LARGE)
   rows = [
     row(size, stride, args.dtype, args.repeats)
@@ -45,7 +54,7 @@ def main() -> None:
     "repeats": args.repeats,
     "rows": rows,
   }
-  Path(args.out).write_text(json.dumps(result, indent=2) + "\n")
+  args.out.write_text(json.dumps(result, indent=2) + "\n")
 
 
 def row(
@@ -84,4 +93,4 @@ def row(
 
 
 if __name__ == "__main__":
-  main()
+  cli.run(main)

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import ours, table
+from benchmarks import memory, ours, resampling, table, temporal_forms
 from benchmarks.comparison import Size
 from lumiere_jax import build, trees
+from lumiere_jax.errors import UserError
 from lumiere_jax.models.stunet import is_temporal
 from lumiere_jax.profiling.network import Call, count_network
 from lumiere_jax.profiling.work import forward_flops
@@ -104,6 +105,108 @@ def test_networks_of_diffusers_are_built_and_train(name):
   ]
   assert outputs[0].shape == clip.shape
   torch.testing.assert_close(*outputs, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+  ("module", "argv", "message"),
+  [
+    (resampling, ["--repeats=0"], "--repeats: '0' must be a whole number >= 1"),
+    (resampling, ["--turns=0"], "--turns: '0' must be a whole number >= 1"),
+    (resampling, ["--channels=8,b"], "--channels: 'b' must be a whole number"),
+    (resampling, ["--frames=7"], "data.num_frames=7 must be a multiple"),
+    (resampling, ["--pixels=7"], "data.size_px=7 must be a multiple"),
+    (resampling, ["--groups=3"], "model.norm_num_groups=3 must divide"),
+    (memory, ["--sizes", "banana"], "'banana' must be frames x pixels"),
+    (memory, ["--policies", "all"], "invalid choice: 'all'"),
+    (memory, ["--repeats=0"], "--repeats: '0' must be a whole number >= 1"),
+    (memory, ["--out=no/where.json"], "there is no folder no"),
+    (temporal_forms, ["--out=a.json", "--repeats=0"], "'0' must be a whole"),
+    (temporal_forms, ["--out=no/a.json"], "there is no folder no"),
+  ],
+)
+def test_mistakes_are_one_line(module, argv, message):
+  with pytest.raises(UserError, match=message) as told:
+    module.main(argv)
+  assert "\n" not in str(told.value)
+
+
+ENVIRONMENT = {
+  "versions": {"jax": "0.10.2"},
+  "processor": "some",
+  "cores": 2,
+  "device": "cpu",
+  "devices": 1,
+  "date": "2026-11-29",
+}
+ROW = {"size": "16x32", "remat": "none", "environment": ENVIRONMENT}
+
+
+def measured(tmp_path, monkeypatch, *args, rows=(ROW,), here=ENVIRONMENT):
+  """What benchmarks.memory measures beside rows that are there."""
+  path = tmp_path / "memory.json"
+  path.write_text(
+    json.dumps({"config": "configs/demo_t2v.py", "rows": list(rows)})
+  )
+  made = []
+
+  def row(config, size, policy, repeats):
+    made.append((size, policy))
+    return {"size": size, "remat": policy, "environment": here}
+
+  monkeypatch.chdir(ROOT)
+  monkeypatch.setattr(memory, "_row", row)
+  monkeypatch.setattr(memory, "_environment", lambda: here)
+  memory.main([f"--out={path}", "--policies", "none", *args])
+  assert len(json.loads(path.read_text())["rows"]) == len(rows) + len(made)
+  return made
+
+
+def test_rows_of_memory_that_are_there_are_kept_and_told(
+  tmp_path, monkeypatch, capsys
+):
+  sizes = "--sizes", "16x32", "40x32"
+  assert measured(tmp_path, monkeypatch, *sizes) == [("40x32", "none")]
+  told = capsys.readouterr().err
+  assert "kept: 16x32 none, measured 2026-11-29 on some, 2 cores" in told
+  assert "nothing" not in told
+  assert not measured(tmp_path, monkeypatch, *sizes[:2])
+  assert "nothing is measured" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+  "changes", [{"processor": "other"}, {"cores": 4}, {"versions": {"jax": "1"}}]
+)
+def test_memory_of_several_machines_is_not_in_one_file(
+  tmp_path, monkeypatch, changes
+):
+  here = {**ENVIRONMENT, **changes}
+  with pytest.raises(
+    UserError, match="has rows of some, 2 cores, 1 x cpu, jax"
+  ):
+    measured(tmp_path, monkeypatch, "--sizes", "40x32", here=here)
+  with pytest.raises(UserError, match=r"has rows of --config=configs/demo_t2v"):
+    measured(tmp_path, monkeypatch, "--config=configs/demo_t2i.py")
+  with pytest.raises(UserError, match=r"is no result of benchmarks\.memory"):
+    measured(tmp_path, monkeypatch, rows=[{"size": "16x32"}])
+
+
+def test_nothing_that_is_installed_brings_torchvision():
+  """The index's torchvision does not load beside torch for CPUs."""
+  text = (ROOT / "benchmarks" / "README.md").read_text(encoding="utf-8")
+  for name, flags in (("requirements", ""), ("no_deps", "--no-deps ")):
+    assert f"pip install {flags}-r benchmarks/{name}.txt\n" in text
+  lines = {
+    name: (ROOT / "benchmarks" / f"{name}.txt").read_text().splitlines()
+    for name in ("requirements", "no_deps")
+  }
+  pins = {
+    name: [line for line in found if not line.startswith("#")]
+    for name, found in lines.items()
+  }
+  assert all("==" in pin for found in pins.values() for pin in found)
+  assert [pin.partition("==")[0] for pin in pins["no_deps"]] == [
+    "denoising-diffusion-pytorch"
+  ]
 
 
 @pytest.mark.parametrize("name", sorted(table.documents()))
