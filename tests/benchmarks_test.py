@@ -217,6 +217,20 @@ def test_documents_show_what_was_measured(name):
     assert "\n".join(lines) in text
 
 
+def test_shares_of_the_finest_level_are_of_the_same_whole():
+  path = ROOT / "benchmarks" / "results" / "runs" / "demo-forward.json"
+  blocks = json.loads(path.read_text())["blocks"]
+  time, operations = (
+    sum(b[key] for b in blocks if b["level"] == 0) / sum(b[key] for b in blocks)
+    for key in ("seconds", "flops")
+  )
+  text = (ROOT / "docs" / "benchmarks.md").read_text(encoding="utf-8")
+  assert (
+    f"the finest level has {time:.0%} of the time and {operations:.0%} "
+    "of the operations"
+  ) in " ".join(text.split())
+
+
 def test_side_by_side_has_the_command_of_each_row():
   text = (ROOT / "docs" / "side_by_side.md").read_text(encoding="utf-8")
   records = [r for r in table.read() if "command" in r]

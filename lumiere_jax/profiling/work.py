@@ -9,7 +9,7 @@ import numpy as np
 from lumiere_jax.config import SamplerConfig
 from lumiere_jax.errors import UserError, nearest
 from lumiere_jax.profiling.ledger import Layer
-from lumiere_jax.profiling.network import KINDS, Network
+from lumiere_jax.profiling.network import Network
 from lumiere_jax.shapes import Int
 
 # What the backward pass makes anew, by the policy (`config.network.REMAT`).
@@ -169,26 +169,6 @@ def sample_flops(
     counting: what counts.
   """
   return forward_flops(network.layers, counting) * calls.clips * windows
-
-
-def breakdown(
-  network: Network, counting: Counting = NOMINAL
-) -> dict[tuple[str, str], float]:
-  """Operations of one call by (level, kind), to be printed as a table.
-
-  Levels are "0" (the finest) and so on, and "-" outside of them; kinds are
-  `network.KINDS`. Those without any operation are left out.
-  """
-  levels = sorted({layer.level for layer in network.layers} - {None})
-  table = {
-    ("-" if level is None else str(level), kind): 0.0
-    for level in [*levels, None]
-    for kind in KINDS
-  }
-  for layer in network.layers:
-    level = "-" if layer.level is None else str(layer.level)
-    table[level, layer.kind] += _forward(layer, counting)
-  return {key: flops for key, flops in table.items() if flops}
 
 
 def _forward(layer: Layer, counting: Counting) -> float:

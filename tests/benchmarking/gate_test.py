@@ -2,7 +2,7 @@
 """The regression gate: no program computes or is given more than it did.
 
 The recorded counts are of this repository's lowered programs, for each minor
-version of JAX. Where a change is meant, record them anew:
+version of JAX. Where a change is meant, remove the file and record it anew:
 
   python -m lumiere_jax.benchmark --config=configs/if_m.py --what=train \
     --count_only --out=benchmarks/counts/jax-0.10/if_m-train.json

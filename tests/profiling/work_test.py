@@ -16,7 +16,6 @@ from lumiere_jax.profiling.work import (
   AS_XLA,
   NOMINAL,
   Calls,
-  breakdown,
   forward_flops,
   sample_flops,
   sampling_calls,
@@ -127,11 +126,3 @@ def test_calls_of_sampling(fields, double, single):
   once = forward_flops(network.layers)
   assert sample_flops(network, calls) == once * (2 * double + single)
   assert sample_flops(network, calls, windows=3) == once * calls.clips * 3
-
-
-def test_breakdown_adds_up():
-  network = count_network(steps.CLIP, CALL)
-  table = breakdown(network)
-  assert sum(table.values()) == forward_flops(network.layers)
-  assert {level for level, _ in table} == {"0", "1", "-"}
-  assert list(table) == sorted(table, key=lambda key: (key[0] == "-", key[0]))
