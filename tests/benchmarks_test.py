@@ -36,10 +36,8 @@ def _flops(resample: bool) -> float:
   return forward_flops(count_network(model, call).layers)
 
 
-@pytest.mark.parametrize(
-  "work",
-  ["forward", pytest.param("train_temporal", marks=pytest.mark.full)],
-)
+@pytest.mark.full
+@pytest.mark.parametrize("work", ["forward", "train_temporal"])
 def test_resampling_is_measured_from_end_to_end(work, tmp_path):
   subprocess.run(
     [
