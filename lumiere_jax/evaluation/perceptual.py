@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from lumiere_jax.errors import UserError
-from lumiere_jax.evaluation.efficientnet import (
+from lumiere_jax.features.efficientnet import (
   EfficientNetLite0,
   abstract_params,
 )

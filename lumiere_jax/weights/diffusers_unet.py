@@ -11,7 +11,14 @@ from typing import Any
 
 from lumiere_jax.config import UNetConfig, from_dict
 from lumiere_jax.errors import UserError
-from lumiere_jax.weights.rules import CONV2D, LINEAR, ROW, Rule, Transform
+from lumiere_jax.weights.rules import (
+  CONV2D,
+  LINEAR,
+  ROW,
+  Rule,
+  Transform,
+  norm,
+)
 
 CLASS_NAME = "UNet2DConditionModel"
 
@@ -168,13 +175,13 @@ def rules(num_levels: int) -> tuple[Rule, ...]:
     *_layer("time_embedding.linear_{i}", "time/linear_{i}"),
     *_layer("class_embedding.linear_{i}", "noise_level/linear_{i}"),
     *_layer("encoder_hid_proj", "text_proj"),
-    *_norm("add_embedding.norm{i}", "text_pool/norm{i}"),
+    *norm("add_embedding.norm{i}", "text_pool/norm{i}"),
     Rule(
       "add_embedding.pool.positional_embedding", "text_pool/pool/position", ROW
     ),
     *_layer("add_embedding.pool.{p:k|q|v}_proj", "text_pool/pool/{p}"),
     *_layer("add_embedding.proj", "text_pool/proj"),
-    *_norm("conv_norm_out", "norm_out"),
+    *norm("conv_norm_out", "norm_out"),
     *_layer("conv_out", "conv_out", CONV2D),
     *_block("mid_block", "mid"),
   ]
@@ -251,13 +258,8 @@ def _layer(
   yield Rule(f"{source}.bias", f"{target}/bias")
 
 
-def _norm(source: str, target: str) -> Iterator[Rule]:
-  yield Rule(f"{source}.weight", f"{target}/scale")
-  yield Rule(f"{source}.bias", f"{target}/bias")
-
-
 def _resnet(source: str, target: str) -> Iterator[Rule]:
-  yield from _norm(f"{source}.norm{{k}}", f"{target}/norm{{k}}")
+  yield from norm(f"{source}.norm{{k}}", f"{target}/norm{{k}}")
   yield from _layer(f"{source}.conv{{k}}", f"{target}/conv{{k}}", CONV2D)
   yield from _layer(f"{source}.conv_shortcut", f"{target}/shortcut", CONV2D)
   yield from _layer(f"{source}.time_emb_proj", f"{target}/time_proj")
@@ -266,8 +268,8 @@ def _resnet(source: str, target: str) -> Iterator[Rule]:
 def _block(source: str, target: str) -> Iterator[Rule]:
   yield from _resnet(f"{source}.resnets.{{i}}", f"{target}/resnet_{{i}}")
   attention, ours = f"{source}.attentions.{{i}}", f"{target}/attention_{{i}}"
-  yield from _norm(f"{attention}.group_norm", f"{ours}/norm")
-  yield from _norm(f"{attention}.norm_cross", f"{ours}/norm_text")
+  yield from norm(f"{attention}.group_norm", f"{ours}/norm")
+  yield from norm(f"{attention}.norm_cross", f"{ours}/norm_text")
   yield from _layer(f"{attention}.to_{{p:q|k|v}}", f"{ours}/to_{{p}}")
   yield from _layer(f"{attention}.add_{{p:k|v}}_proj", f"{ours}/text_{{p}}")
   yield from _layer(f"{attention}.to_out.0", f"{ours}/to_out")

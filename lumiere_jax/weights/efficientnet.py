@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Rules from a torch EfficientNet-Lite0 to `evaluation/efficientnet.py`.
+"""Rules from a torch EfficientNet-Lite0 to `features/efficientnet.py`.
 
 The names are those of lukemelas' EfficientNet-PyTorch, in which the Lite
 networks' weights, ported from TensorFlow's, are found.
@@ -7,7 +7,7 @@ networks' weights, ported from TensorFlow's, are found.
 
 from collections.abc import Collection
 
-from lumiere_jax.weights.rules import CONV2D, Ignore, Rule, Rules
+from lumiere_jax.weights.rules import CONV2D, Ignore, Rule, Rules, batch_norm
 
 # A convolution and the norm behind it; ours.
 _LAYERS = {
@@ -17,12 +17,6 @@ _LAYERS = {
   ("_blocks.{i}._project_conv", "_blocks.{i}._bn2"): "block_{i}/project",
   ("_conv_head", "_bn1"): "head",
 }
-_NORM = {
-  "weight": "norm_scale",
-  "bias": "norm_bias",
-  "running_mean": "norm_mean",
-  "running_var": "norm_var",
-}
 
 
 def rules(keys: Collection[str]) -> Rules:
@@ -31,10 +25,6 @@ def rules(keys: Collection[str]) -> Rules:
   table: list[Rule | Ignore] = []
   for (conv, norm), ours in _LAYERS.items():
     table.append(Rule(f"{conv}.weight", f"{ours}/conv/kernel", CONV2D))
-    for theirs, name in _NORM.items():
-      table.append(Rule(f"{norm}.{theirs}", f"{ours}/{name}"))
-    table.append(
-      Ignore(f"{norm}.num_batches_tracked", "it matters in training only")
-    )
+    table += batch_norm(norm, f"{ours}/norm")
   table.append(Ignore("_fc.{leaf:weight|bias}", "we use features"))
   return table

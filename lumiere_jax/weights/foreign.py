@@ -3,8 +3,9 @@
 
 import contextlib
 import json
+import warnings
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +107,22 @@ def tokenizer_files(folder: Path) -> list[Path]:
   )
 
 
+def check_pixels(
+  folder: Path, mean: Sequence[float], std: Sequence[float]
+) -> None:
+  """Passes a model that wants frames normalised so, or does not tell.
+
+  Raises:
+    UserError: its image processor's file tells otherwise.
+  """
+  path = folder / "preprocessor_config.json"
+  fields = read_json(path) if path.is_file() else {}
+  for name, wanted in (("image_mean", mean), ("image_std", std)):
+    found = fields.get(name, wanted)
+    if list(found) != list(wanted):
+      raise UserError(f"{path}: {name}={found} must be {list(wanted)}")
+
+
 def weight_files(folder: Path) -> list[Path]:
   """Returns the files that hold a model's tensors, all shards of one kind.
 
@@ -144,8 +161,8 @@ def open_weights(src: Path) -> Iterator[Mapping[str, LazyTensor]]:
     src: the model's folder, or its only file.
 
   Raises:
-    UserError: no weights, a missing or damaged file, or a pickle where torch
-      is not installed.
+    UserError: no weights, a missing or damaged file, or a pickle that holds
+      more than tensors, or where torch is not installed.
   """
   files = [src] if src.is_file() else weight_files(src)
   if files[0].suffix == ".safetensors":
@@ -156,7 +173,11 @@ def open_weights(src: Path) -> Iterator[Mapping[str, LazyTensor]]:
 
 
 def _open_pickle(file: Path) -> dict[str, LazyTensor]:
-  """The tensors of a torch file, mapped from disk; runs no code of it."""
+  """The tensors of a torch file or of TorchScript; runs no code of it.
+
+  TorchScript's programs are read in another language than Python, and none is
+  called.
+  """
   try:
     import torch
   except ModuleNotFoundError:
@@ -164,18 +185,60 @@ def _open_pickle(file: Path) -> dict[str, LazyTensor]:
       f"{file} can only be read with torch: pip install 'lumiere_jax[convert]'"
       ", or use the safetensors of the same model"
     ) from None
+  # Files of torch before 1.6 are no archives that could be mapped.
+  archive = zipfile.is_zipfile(file)
   try:
-    # Files of torch before 1.6 are no archives that could be mapped.
-    state = torch.load(
-      file,
-      map_location="cpu",
-      weights_only=True,
-      mmap=zipfile.is_zipfile(file),
-    )
-    return {key: _torch_tensor(value) for key, value in state.items()}
-  except Exception as error:  # Whatever a damaged pickle may raise.
+    with warnings.catch_warnings():
+      warnings.simplefilter("ignore")  # Of what is old; nothing else reads it.
+      if archive and _is_torchscript(file):
+        state = torch.jit.load(file, map_location="cpu").state_dict()
+      else:
+        state = torch.load(
+          file, map_location="cpu", weights_only=True, mmap=archive
+        )
+  except (RuntimeError, OSError) as error:
     reason = str(error).strip().split("\n")[0]
     raise UserError(f"cannot read weights {file}: {reason}") from error
+  except Exception as error:  # Whatever a pickle may raise.
+    raise UserError(
+      f"cannot read weights {file}: it is damaged, or no file of torch, or "
+      "pickles more than tensors, of which nothing was run"
+    ) from error
+  return _tensors(file, state)
+
+
+def _is_torchscript(file: Path) -> bool:
+  """Whether an archive of torch holds a program with its weights."""
+  with zipfile.ZipFile(file) as archive:
+    return any(name.endswith("/constants.pkl") for name in archive.namelist())
+
+
+def _tensors(file: Path, state: Any) -> dict[str, LazyTensor]:
+  """What a torch file holds by name, or under "state_dict" in it.
+
+  Raises:
+    UserError: something else than tensors.
+  """
+  import torch
+
+  if isinstance(state, Mapping) and "state_dict" in state:
+    state = state["state_dict"]
+  if not isinstance(state, Mapping):
+    raise UserError(
+      f"cannot read weights {file}: it holds a {type(state).__name__}, not "
+      "tensors by name"
+    )
+  found = {}
+  for key, value in state.items():
+    if not isinstance(value, torch.Tensor):
+      raise UserError(f"cannot read weights {file}: {key!r} is no tensor")
+    try:
+      found[key] = _torch_tensor(value.detach())
+    except (TypeError, RuntimeError):
+      raise UserError(
+        f"cannot read weights {file}: {key!r} is of type {value.dtype}"
+      ) from None
+  return found
 
 
 def _torch_tensor(tensor: Any) -> LazyTensor:

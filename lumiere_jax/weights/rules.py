@@ -12,7 +12,7 @@ sides share. So a table can be read backwards, for export.
 import functools
 import re
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,6 +54,12 @@ def _permuted(name: str, *axes: int) -> Transform:
 IDENTITY = Transform(name="identity", forward=lambda x: x, backward=lambda x: x)
 LINEAR = _permuted("linear", 1, 0)  # (out, in) to (in, out)
 CONV2D = _permuted("conv2d", 2, 3, 1, 0)  # (out, in, h, w) to (h, w, in, out)
+CONV3D = _permuted("conv3d", 2, 3, 4, 1, 0)  # (out, in, t, h, w), likewise
+POINTWISE3D = Transform(  # (out, in, 1, 1, 1) to (in, out)
+  name="pointwise",
+  forward=lambda x: x.squeeze((2, 3, 4)).T,
+  backward=lambda x: x.T[:, :, None, None, None],
+)
 ROW = Transform(  # (1, d) to (d,)
   name="row", forward=lambda x: x.squeeze(0), backward=lambda x: x[None]
 )
@@ -109,6 +115,42 @@ class Ignore:
 Rules = Sequence[Rule | Ignore]
 
 
+def prefix_of(keys: Collection[str], part: str) -> str | None:
+  """What stands before a part of keys, as the "module." of a wrapper.
+
+  Args:
+    keys: of a file.
+    part: with which keys begin, or go on after a point.
+
+  Returns:
+    What stands before the first that has it, "" where nothing does; None if
+    there is none.
+  """
+  for key in keys:
+    before, found, _ = f".{key}".partition(f".{part}")
+    if found:
+      return before[1:] + "." * (before != "")
+  return None
+
+
+def norm(theirs: str, ours: str) -> list[Rule | Ignore]:
+  """Of a torch norm, templates of whose names are given, to a Flax one."""
+  return [
+    Rule(f"{theirs}.weight", f"{ours}/scale"),
+    Rule(f"{theirs}.bias", f"{ours}/bias"),
+  ]
+
+
+def batch_norm(theirs: str, ours: str) -> list[Rule | Ignore]:
+  """Of a torch batch norm to `features.norm.FixedNorm`."""
+  return [
+    *norm(theirs, ours),
+    Rule(f"{theirs}.running_mean", f"{ours}/mean"),
+    Rule(f"{theirs}.running_var", f"{ours}/var"),
+    Ignore(f"{theirs}.num_batches_tracked", "it matters in training only"),
+  ]
+
+
 def apply_rules(
   source: Mapping[str, Any], rules: Rules, target: PyTree
 ) -> PyTree:
@@ -148,10 +190,16 @@ def plan(
     keep_types: leaves have the source's types rather than the target's.
 
   Raises:
-    UserError: listing every source key that no rule or more than one matches,
-      every target that no source or more than one fills, every path that the
-      target has not, every shape that differs.
+    UserError: no rule matches any source key; or listing every source key that
+      no rule or more than one matches, every target that no source or more than
+      one fills, every path that the target has not, every shape that differs.
   """
+  if not any(rule.path(key) for key in source for rule in rules):
+    first = next(iter(source), None)
+    found = f", as {first!r}," if source else ""
+    raise UserError(
+      f"none of its {len(source)} tensors{found} is one of the model's"
+    )
   wanted = trees.flatten(target)
   problems: Problems = defaultdict(list)
   origins = _match(source, rules, wanted, problems)
