@@ -5,8 +5,10 @@ Inside, pixels are floats in [-1, 1]; here and outside, uint8 with clips as
 (t, h, w, c).
 """
 
+from lumiere_jax.media.beside import read_caption, read_sidecar
 from lumiere_jax.media.files import (
   check_free,
+  claim,
   free_path,
   new_file,
   publish_together,
@@ -49,6 +51,7 @@ __all__ = [
   "Unusable",
   "Wish",
   "check_free",
+  "claim",
   "contact_sheet",
   "contact_sheet_many",
   "encode_mp4",
@@ -58,8 +61,10 @@ __all__ = [
   "new_file",
   "probe",
   "publish_together",
+  "read_caption",
   "read_image",
   "read_segment",
+  "read_sidecar",
   "read_still",
   "read_video",
   "save_npy",

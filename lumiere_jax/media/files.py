@@ -3,10 +3,12 @@
 
 import contextlib
 import itertools
+import json
 import os
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from lumiere_jax.errors import UserError
 
@@ -63,6 +65,41 @@ def _publish(temporary: Path, path: Path) -> None:
     os.replace(temporary, path)
 
 
+def claim(
+  folder: str | os.PathLike[str], made_with: Mapping[str, Any], what: str
+) -> None:
+  """Notes in a folder, as made_with.json, what all that it keeps is made with.
+
+  Several processes may do so at once.
+
+  Args:
+    folder: where it is kept; made if it is not there.
+    made_with: all that it depends on, as JSON can hold it.
+    what: it, as a message says it.
+
+  Raises:
+    UserError: what lies there is made with something else.
+  """
+  note = Path(folder) / "made_with.json"
+  if not note.is_file():
+    try:
+      with new_file(note) as temporary:
+        temporary.write_text(json.dumps(made_with, indent=2) + "\n")
+      return
+    except UserError:
+      if not note.is_file():
+        raise  # It was no other process that came first.
+  try:
+    saved = dict(json.loads(note.read_text()))
+  except (OSError, ValueError, TypeError) as error:
+    raise UserError(f"{note} cannot be read: {error}") from error
+  wanted = json.loads(json.dumps(made_with))  # Tuples as lists.
+  for name in wanted | saved:
+    old, new = saved.get(name), wanted.get(name)
+    if old != new:
+      raise UserError(f"{what} are made with {name}={old!r}, not {new!r}")
+
+
 def free_path(out_dir: str | os.PathLike[str], stem: str) -> Path:
   """Returns `out_dir/stem`, or `-1`, `-2`, ... appended, that no file uses.
 
@@ -79,7 +116,10 @@ def free_path(out_dir: str | os.PathLike[str], stem: str) -> Path:
 
 
 def publish_together(
-  files: Sequence[Path], out_dir: str | os.PathLike[str], stem: str
+  files: Sequence[Path],
+  out_dir: str | os.PathLike[str],
+  stem: str,
+  named: Mapping[Path, Path] | None = None,
 ) -> list[Path]:
   """Gives finished files the names `free_path(out_dir, stem)` + their suffixes.
 
@@ -90,15 +130,20 @@ def publish_together(
       file system of `out_dir`.
     out_dir: where they are to lie.
     stem: what their names begin with.
+    named: files that go elsewhere and can have that one name only.
 
   Raises:
-    UserError: the folder cannot be written to.
+    UserError: the folder cannot be written to, or such a name is taken.
   """
+  named = named or {}
   while True:
     base, done = free_path(out_dir, stem), []
     try:
       for file in files:
-        target = Path(f"{base}{''.join(file.suffixes)}")
+        target = named.get(file, Path(f"{base}{''.join(file.suffixes)}"))
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if file in named:
+          check_free(target)
         _publish(file, target)
         done.append(target)
       return done

@@ -1,0 +1,327 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Scores of feature sets with their cards: one row for each set of clips."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from lumiere_jax.errors import UserError
+from lumiere_jax.scoring.card import Card
+from lumiere_jax.scoring.distance import (
+  KernelDistance,
+  frechet_of,
+  inception_score,
+  project,
+)
+from lumiere_jax.scoring.moments import DTYPE
+from lumiere_jax.scoring.uncertainty import (
+  Score,
+  bootstrap,
+  extrapolate,
+  mean_interval,
+)
+from lumiere_jax.shapes import Float
+
+Features = Float[np.ndarray, "_ _"]
+
+PROJECTED = 64  # Dimensions that a Frechet distance of few clips keeps.
+SPLITS = 10  # Of the Inception Score, as its paper has it.
+CLIPS_PER_DIMENSION = 2  # Fewer make no stable covariance.
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Source:
+  """Where features come from: what a card has whichever score it is of.
+
+  Attributes:
+    title: what the network's scores are called by; "" of I3D.
+    network, network_sha256, resize: as of a card; "" until they are known.
+    frames, fps, stride, clip_rule: of the clips.
+    reference: the data set and split of the real ones.
+    seed: of what is drawn.
+  """
+
+  title: str = ""
+  network: str = ""
+  network_sha256: str = ""
+  resize: str = ""
+  frames: int
+  fps: float
+  stride: int
+  clip_rule: str
+  reference: str
+  seed: int
+
+  def card(
+    self, score: str, real: int, generated: int, dimensions: int, **fields: Any
+  ) -> Card:
+    """Of one score."""
+    shared = dataclasses.asdict(self)
+    del shared["title"]
+    return Card(
+      score=score,
+      real=real,
+      generated=generated,
+      dimensions=dimensions,
+      dtype=DTYPE,
+      **shared,
+      **fields,
+    )
+
+  def card_of_one(
+    self, score: str, clips: int, dimensions: int, *, real: bool, **fields: Any
+  ) -> Card:
+    """Of a score that sees one set of clips; no reference if it is not real."""
+    counts = (clips, 0) if real else (0, clips)
+    source = self if real else dataclasses.replace(self, reference="")
+    return source.card(score, *counts, dimensions, **fields)
+
+  def name(self, kernel: bool) -> str:
+    """FVD and KVD are I3D's; others carry the network's name."""
+    if not self.title:
+      return "KVD" if kernel else "FVD"
+    return f"{self.title}-{'KD' if kernel else 'FD'}"
+
+
+def score_all(
+  source: Source,
+  real: Features,
+  made: Features,
+  *,
+  allow_small: bool = False,
+  rounds: int = 200,
+) -> list[dict[str, Any]]:
+  """All scores of a set of generated clips, those that few clips allow.
+
+  The Frechet distance; the same after a fixed random projection; the unbiased
+  kernel distance. The first two need twice as many clips as dimensions.
+
+  Args:
+    source: of the features.
+    real: of real clips.
+    made: of generated ones.
+    allow_small: Frechet distances of fewer clips too.
+    rounds: of the bootstrap.
+
+  Returns:
+    For each its "value", "interval", where few clips move it the "infinite"
+    value, and its "card".
+
+  Raises:
+    UserError: the sets are of different widths, or of fewer than two clips.
+  """
+  found = frechet_rows(
+    source, real, made, allow_small=allow_small, rounds=rounds
+  )
+  card = source.card(source.name(True), len(real), len(made), real.shape[1])
+  every = (np.arange(len(real)), np.arange(len(made)))
+  kernel = KernelDistance(real, made)
+  found.append(_scored(card, kernel, *every, rounds, biased=False))
+  return found
+
+
+def frechet_rows(
+  source: Source,
+  real: Features,
+  made: Features,
+  *,
+  allow_small: bool = False,
+  rounds: int = 200,
+) -> list[dict[str, Any]]:
+  """The first two scores of `score_all`, with the same arguments and results.
+
+  The kernel distance keeps the kernel of all pairs of clips: of ten thousand
+  that takes gigabytes.
+  """
+  found = []
+  seed, width = source.seed, real.shape[1]
+  least = min(len(real), len(made))
+  if allow_small or least >= CLIPS_PER_DIMENSION * width:
+    card = source.card(source.name(False), len(real), len(made), width)
+    found.append(_frechet(card, real, made, rounds))
+  enough = least >= CLIPS_PER_DIMENSION * PROJECTED
+  if width > PROJECTED and (allow_small or enough):
+    told = f"from {width}, normal, NumPy PCG64 seed {seed}"
+    card = source.card(
+      f"{source.name(False)}{PROJECTED}",
+      len(real),
+      len(made),
+      PROJECTED,
+      projection=told,
+    )
+    parts = (project(x, PROJECTED, seed) for x in (real, made))
+    found.append(_frechet(card, *parts, rounds))
+  return found
+
+
+def inception_row(
+  source: Source, logits: Features, *, real: bool = False, splits: int = SPLITS
+) -> dict[str, Any]:
+  """The Inception Score of a set of clips: "value", "std" over splits, "card".
+
+  Args:
+    source: of the logits.
+    logits: of a classifier, in an order in which every split has all classes.
+    real: whether the clips are real ones.
+    splits: as of `inception_score`.
+
+  Raises:
+    UserError: there are fewer clips than splits, or one is not finite.
+  """
+  if not np.isfinite(logits).all():
+    bad = int((~np.isfinite(logits).all(axis=1)).argmax())
+    raise UserError(f"class logits of clip {bad} are not finite")
+  value, std = inception_score(logits, splits)
+  card = source.card_of_one("IS", *logits.shape, real=real, splits=splits)
+  return {"value": value, "std": std, "card": card.as_dict()}
+
+
+def _frechet(
+  card: Card, real: Features, made: Features, rounds: int
+) -> dict[str, Any]:
+  row = _scored(card, frechet_of, real, made, rounds, biased=True)
+  row["infinite"] = extrapolate(frechet_of, real, made, seed=card.seed)
+  return row
+
+
+def _scored(
+  card: Card,
+  score: Score,
+  real: np.ndarray,
+  made: np.ndarray,
+  rounds: int,
+  *,
+  biased: bool,
+) -> dict[str, Any]:
+  interval = bootstrap(
+    score, real, made, biased=biased, rounds=rounds, seed=card.seed
+  )
+  return {
+    "value": score(real, made),
+    "interval": list(interval[:2]),
+    "level": interval.level,
+    "card": card.as_dict(),
+  }
+
+
+def score_means(
+  source: Source,
+  names: Sequence[str],
+  values: Float[np.ndarray, "n names"],
+  rounds: int = 200,
+  *,
+  real: bool = False,
+) -> list[dict[str, Any]]:
+  """The means of what each clip has a value of, as `score_all` gives scores.
+
+  Args:
+    source: of the values.
+    names: of the columns.
+    values: of each clip; not a number where it has none.
+    rounds: of the bootstrap over clips.
+    real: whether the clips are real ones.
+
+  Returns:
+    A row for each column in which a clip has a value.
+  """
+  found = []
+  for name, column in zip(names, np.asarray(values, DTYPE).T, strict=True):
+    known = column[~np.isnan(column)]
+    if not len(known):
+      continue
+    interval = mean_interval(known, rounds=rounds, seed=source.seed)
+    row = {"value": float(known.mean()), "interval": list(interval[:2])}
+    card = source.card_of_one(name, len(known), 1, real=real)
+    found.append({**row, "level": interval.level, "card": card.as_dict()})
+  return found
+
+
+def check_enough(
+  real: int, made: int, dimensions: int, *, allow_small: bool = False
+) -> None:
+  """Refuses sets of which no Frechet distance is stable.
+
+  Args:
+    real: clips, of which halves are compared, too.
+    made: generated clips.
+    dimensions: of the features.
+    allow_small: whether to pass all sets that can be measured at all.
+
+  Raises:
+    UserError: fewer than two clips for each dimension that is kept, or than
+      have a covariance where half of them is left out (`extrapolate`).
+  """
+  for name, count, needed in (("real", real, 8), ("generated", made, 4)):
+    if count < needed:
+      raise UserError(
+        f"{count} {name} clips are too few to score: {needed} are needed"
+      )
+  if allow_small:
+    return
+  kept = min(dimensions, PROJECTED)
+  if (least := min(real, made)) < CLIPS_PER_DIMENSION * kept:
+    raise UserError(
+      f"{least} clips are too few for a stable covariance of {kept} "
+      f"dimensions: {CLIPS_PER_DIMENSION * kept} of each kind are needed; "
+      "--allow_small measures them all the same"
+    )
+
+
+def check_splits(
+  clips: int, classes: int, splits: int = SPLITS, *, allow_small: bool = False
+) -> None:
+  """Refuses sets of which no Inception Score is to be trusted.
+
+  Args:
+    clips: of a set.
+    classes: that are told.
+    splits: parts of the set.
+    allow_small: whether to pass all sets that can be measured at all.
+
+  Raises:
+    UserError: fewer clips than classes in each part, or than parts.
+  """
+  least = splits if allow_small else splits * classes
+  if clips >= least:
+    return
+  if allow_small:
+    raise UserError(
+      f"{clips} clips cannot be split into the {splits} parts of an Inception "
+      "Score"
+    )
+  raise UserError(
+    f"{clips} clips are too few for an Inception Score of {splits} parts with "
+    f"{classes} classes: {least} are needed; --allow_small measures them all "
+    "the same"
+  )
+
+
+def format_rows(rows: Mapping[str, list[dict[str, Any]]]) -> str:
+  """Score by score, a line for each set of clips, with the hash of its card."""
+  lines = [
+    f"{'score':<19} {'clips':<15} {'value':>10} {'95% interval':>22} "
+    f"{'infinite':>10} {'real':>6} {'made':>6}  card"
+  ]
+  by_score: dict[str, list[str]] = {}
+  for name, scores in rows.items():
+    for row in scores:
+      card = row["card"]
+      interval = "-"
+      if "interval" in row:
+        low, high = row["interval"]
+        interval = f"{low:.4g} to {high:.4g}"
+      elif "std" in row:
+        interval = f"std {row['std']:.4g}"
+      infinite = f"{row['infinite']:.4g}" if "infinite" in row else "-"
+      of_score = by_score.setdefault(card["score"], [])
+      of_score.append(
+        f"{'' if of_score else card['score']:<19} {name:<15} "
+        f"{row['value']:>10.4g} {interval:>22} {infinite:>10} "
+        f"{card['real'] or '-':>6} {card['generated'] or '-':>6}  "
+        f"{card['hash']}"
+      )
+  return "\n".join(
+    lines + [line for part in by_score.values() for line in part]
+  )
