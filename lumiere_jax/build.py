@@ -207,13 +207,14 @@ def check_task(cfg: Config, task: str) -> None:
 def sampling_mesh(cfg: Config) -> Mesh | None:
   """The devices that sample: as many of the first ones as the config says.
 
-  None is one device.
+  Of this process only: each of several makes clips of its own. None is one
+  device.
 
   Raises:
     UserError: there are not so many, or they cannot share a clip.
   """
   sizes = dataclasses.replace(cfg.mesh, data=cfg.mesh.data or 1)
-  wanted, found = sizes.data * sizes.fsdp * sizes.frames, jax.devices()
+  wanted, found = sizes.data * sizes.fsdp * sizes.frames, jax.local_devices()
   if wanted > len(found):
     raise UserError(
       f"mesh.data={sizes.data} x mesh.fsdp={sizes.fsdp} x mesh.frames="
@@ -246,7 +247,7 @@ def generator(
   """
   check_task(cfg, task)
   sampler = sampler or cfg.sampler
-  wanted, found = cfg.windows.devices, len(jax.devices())
+  wanted, found = cfg.windows.devices, len(jax.local_devices())
   if wanted > found:
     raise UserError(f"windows.devices={wanted}, but there are only {found}")
   model, data = cfg.model, cfg.data

@@ -17,7 +17,7 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from lumiere_jax.config import Config, from_dict, override, to_dict
 from lumiere_jax.errors import (
@@ -26,6 +26,8 @@ from lumiere_jax.errors import (
   UserError,
   of_the_disk,
 )
+
+Group = TypeVar("Group")
 
 
 class Parser(argparse.ArgumentParser):
@@ -260,17 +262,26 @@ def read_recipe(path: str) -> dict[str, Any]:
   return values
 
 
-def resolve(values: Mapping[str, Any], overrides: Mapping[str, str]) -> Config:
+def resolve(
+  values: Mapping[str, Any],
+  overrides: Mapping[str, str],
+  kind: type[Group] = Config,
+) -> Group:
   """Builds the configuration of nested values and overrides given as text.
+
+  Args:
+    values: fields by name.
+    overrides: by dotted name.
+    kind: the configuration of a model, or another frozen dataclass.
 
   Raises:
     UserError: an unknown field, an ill-typed value, or a failed check.
   """
-  # Through `Config` and back, so that fields with defaults can be overridden.
-  values = to_dict(from_dict(values))
+  # Through its class and back, so that fields with defaults can be overridden.
+  values = to_dict(from_dict(values, kind))
   for path, text in overrides.items():
     values = override(values, path, text)
-  return from_dict(values)
+  return from_dict(values, kind)
 
 
 def enable_compilation_cache() -> None:

@@ -2,9 +2,7 @@
 """Where the clips of an evaluation are made, and kept: none is made twice."""
 
 import dataclasses
-import json
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +12,8 @@ from tqdm import tqdm
 from lumiere_jax import media, trials
 from lumiere_jax.api import Lumiere
 from lumiere_jax.conditioning.task import Material
-from lumiere_jax.config import Config
+from lumiere_jax.config import Config, SamplerConfig
 from lumiere_jax.data import loader
-from lumiere_jax.errors import UserError
 from lumiere_jax.inference.prompt import Request
 from lumiere_jax.linked import style_fingerprint
 
@@ -35,16 +32,10 @@ class Studio:
 
   def made_with(self, model: Lumiere) -> dict[str, Any]:
     """What the clips of a model depend on, beside caption and task."""
-    made_with = {
-      "weights_fingerprint": model.info.fingerprint,
+    return {
       "data_fingerprint": loader.fingerprint(self.config.data),
-      "seed": self.seed,
-      "sampler": dataclasses.asdict(self.config.sampler),
-      "windows": dataclasses.asdict(model.config.windows),
+      **sampled_with(model, self.seed, self.config.sampler),
     }
-    if model.config.style:
-      made_with["style_fingerprint"] = style_fingerprint(model.config)
-    return made_with
 
   def maker(
     self,
@@ -71,7 +62,8 @@ class Studio:
     kept = None
     if self.clips_dir:
       kept = Path(self.clips_dir) / (row if folder is None else folder)
-      _claim(kept, self.made_with(model) | made_with)
+      made_with = self.made_with(model) | made_with
+      media.claim(kept, made_with, f"the clips in --clips={kept}")
     bar = tqdm(total=count, desc=folder or row, file=sys.stderr)
 
     def make(index: int, request: Request, material: Material) -> np.ndarray:
@@ -96,22 +88,16 @@ class Studio:
     return make
 
 
-def _claim(clips_dir: Path, made_with: Mapping[str, Any]) -> None:
-  """Notes what the clips of a folder are made with.
-
-  Raises:
-    UserError: those that lie there are made with something else.
-  """
-  note = clips_dir / "made_with.json"
-  text = json.dumps(made_with, indent=2)
-  if note.is_file():
-    saved = json.loads(note.read_text())
-    for name, value in json.loads(text).items():  # Tuples as lists.
-      if saved.get(name) != value:
-        raise UserError(
-          f"the clips in --clips={clips_dir} are made with "
-          f"{name}={saved.get(name)!r}, not {value!r}"
-        )
-    return
-  with media.new_file(note) as temporary:
-    temporary.write_text(text + "\n")
+def sampled_with(
+  model: Lumiere, seed: int, sampler: SamplerConfig
+) -> dict[str, Any]:
+  """What the clips of a model depend on, beside prompt and task."""
+  found = {
+    "weights_fingerprint": model.info.fingerprint,
+    "seed": seed,
+    "sampler": dataclasses.asdict(sampler),
+    "windows": dataclasses.asdict(model.config.windows),
+  }
+  if model.config.style:
+    found["style_fingerprint"] = style_fingerprint(model.config)
+  return found

@@ -28,7 +28,7 @@ def from_dict(values: Mapping[str, Any], kind: type[Group] = Config) -> Group:
   return _build(kind, values, "")
 
 
-def to_dict(config: Config) -> dict[str, Any]:
+def to_dict(config: Any) -> dict[str, Any]:
   """The plain nested dictionary of a config; `from_dict` inverts it."""
   return dataclasses.asdict(config)
 

@@ -77,7 +77,8 @@ class TrainConfig:
     ema_decay: decay of the average that is shipped; warmed up by step count.
     caption_dropout: share of examples that see the empty caption.
     init_from: weights folder to start from ("" starts at random).
-    init_temporal_from: where the temporal part comes from, if from elsewhere.
+    init_temporal_from: where the temporal part comes from, if from elsewhere;
+      "new" begins it as `model.temporal.init` says.
     weights_dtype: type of the weights that are written at the end.
     seed: of parameters, noise and data order.
     log_every: steps between lines of metrics.
@@ -92,6 +93,10 @@ class TrainConfig:
     watchdog_seconds: without progress for so long a run ends; 0 never.
     sample_every: steps between sample clips; 0 makes none.
     sample_prompts: what they show.
+    eval_every: steps between measurements of the averaged weights' loss on
+      clips that the data set holds back from training; 0 measures none.
+    eval_clips: how many of them, always the same ones; of each a still in the
+      image stage.
   """
 
   stage: str = "image"
@@ -122,6 +127,8 @@ class TrainConfig:
   watchdog_seconds: float = 3600.0
   sample_every: int = 0
   sample_prompts: tuple[str, ...] = ()
+  eval_every: int = 0
+  eval_clips: int = 64
 
   def __post_init__(self):
     choice(self.stage, ("image", "video"), "train.stage")
@@ -139,6 +146,7 @@ class TrainConfig:
       "checkpoint_every",
       "keep_checkpoints",
       "max_skipped",
+      "eval_clips",
     ):
       check(
         getattr(self, name) > 0,
@@ -149,6 +157,8 @@ class TrainConfig:
       "keep_best",
       "skip_grad_norm",
       "watchdog_seconds",
+      "sample_every",
+      "eval_every",
     ):
       value = getattr(self, name)
       check(value >= 0, f"train.{name}={value} must be >= 0")

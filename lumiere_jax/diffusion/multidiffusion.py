@@ -154,7 +154,7 @@ def distributed(
     network: sees windows.
     windows: where they lie.
     per_call: how many a device sees at once.
-    devices: how many; the first ones of `jax.devices()`.
+    devices: how many; the first ones of this process.
   """
   if devices == 1:
     return windowed(network, windows, per_call)
@@ -162,7 +162,7 @@ def distributed(
     (devices,),
     (_AXIS,),
     axis_types=(AxisType.Auto,),
-    devices=jax.devices()[:devices],
+    devices=jax.local_devices()[:devices],
   )
   everywhere = PartitionSpec()
   return jax.shard_map(
