@@ -33,12 +33,13 @@ from lumiere_jax.benchmarking.compare import (
   read_result,
 )
 from lumiere_jax.benchmarking.machine import environment, unsteady
-from lumiere_jax.benchmarking.plot import check_matplotlib, draw_roofline
+from lumiere_jax.benchmarking.plot import draw_roofline
 from lumiere_jax.benchmarking.report import as_text
 from lumiere_jax.config import Config, differences, to_dict
 from lumiere_jax.data import throughput
 from lumiere_jax.errors import UserError, nearest
 from lumiere_jax.linked import weights_config
+from lumiere_jax.plotting import check_matplotlib
 
 WHATS = (*subject.WHATS, "loader")
 _WORSE = 1  # The status of a comparison whose second result is worse.

@@ -7,23 +7,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lumiere_jax.errors import UserError
-
 # Where a label may stand, from its dot: in points away from the dot's edge, and
 # in degrees. The first place that is free is taken.
 _AWAY = (6, 14, 24, 36, 50, 66, 84)
 _ANGLES = (20, 160, 340, 200, 70, 110, 290, 250, 0, 180)
 _FONT = 8
-
-
-def check_matplotlib() -> None:
-  """Raises UserError if there is nothing to draw with."""
-  try:
-    import matplotlib  # noqa: F401
-  except ImportError as error:
-    raise UserError(
-      "--plot needs matplotlib: pip install 'lumiere_jax[eval]'"
-    ) from error
 
 
 def draw_roofline(result: Mapping[str, Any], path: Path) -> None:
