@@ -41,14 +41,18 @@ def main(argv: Sequence[str]) -> None:
   overrides |= cli.as_overrides(fields)
   cfg = cli.resolve(cli.read_config(args.config), overrides)
   cli.enable_compilation_cache()
-  captions = (
-    read_prompts([], args.prompts)
-    if args.prompts
-    else [*loader.captions(cfg.data), *cfg.train.sample_prompts]
-  )
+  captions = read_prompts([], args.prompts) if args.prompts else _captions(cfg)
   count = embed(cfg, captions, Path(args.out))
   if not jax.process_index():
     print(f"{count} captions: {args.out}")
+
+
+def _captions(cfg: Config) -> list[str]:
+  """All that a run asks for: of its clips, its samples and what it measures."""
+  captions = [*loader.captions(cfg.data), *cfg.train.sample_prompts]
+  if cfg.train.eval_every and (held_out := loader.held_out(cfg.data)):
+    captions += loader.captions(held_out)
+  return captions
 
 
 def embed(cfg: Config, captions: Sequence[str], out: Path) -> int:

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Training batches: the data of a config, with captions encoded.
+"""Batches to train on and to measure by, with captions encoded.
 
 A part of the composition root.
 """
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -30,7 +31,20 @@ class TextBatches:
     self.reorder = batches.reorder
 
   def __next__(self) -> dict[str, np.ndarray]:
-    batch = next(self._batches)
+    return self._encoded(next(self._batches))
+
+  def read(self, position: int) -> dict[str, np.ndarray]:
+    """The batch at a position; the iterator's own stays where it is.
+
+    Raises:
+      UserError: too many of the clips are broken.
+    """
+    batch = self._batches.read(position)
+    for report in batch.pop("broken").tolist():
+      self._batches.ledger.add(report)
+    return self._encoded(batch)
+
+  def _encoded(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     captions = batch.pop("caption")
     if "text" not in batch:
       encoded = self._encoder.encode([str(c) for c in captions])
@@ -75,3 +89,33 @@ def train_batches(
     # After what a user can get wrong: it takes a minute.
     encoder.prepare(sources.captions())
   return TextBatches(batches, encoder)
+
+
+def held_out_batches(
+  cfg: Config, encoder: Encoder, batch_size: int, rows: Sequence[int]
+) -> tuple[TextBatches, int] | None:
+  """Batches of the clips that the data hold back, and how many clips they are.
+
+  Batch i is the same in every run, whatever its seed; None where the data hold
+  nothing back.
+
+  Args:
+    cfg: of the run.
+    encoder: of its text.
+    batch_size: clips of a batch, of all processes.
+    rows: which of them this process reads.
+
+  Raises:
+    UserError: as of `train_batches`.
+  """
+  data = loader.held_out(cfg.data)
+  if data is None:
+    return None
+  batches = loader.make_loader(
+    dataclasses.replace(data, num_workers=0),
+    stage=cfg.train.stage,
+    batch_size=batch_size,
+    seed=0,
+    rows=rows,
+  )
+  return TextBatches(batches, encoder), len(batches.sources)

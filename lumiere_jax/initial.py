@@ -57,7 +57,7 @@ def initial_params(cfg: Config, mesh: Mesh | None = None) -> PyTree:
   text-to-image network that this one inflates (section 3.1), of a network that
   inflates this one, or of the network without the inputs of the conditional
   one (section 4.2). The temporal part is of `train.init_temporal_from`, if that
-  is given.
+  is given: of other weights, or "new".
 
   Args:
     cfg: of the run.
@@ -112,7 +112,12 @@ def check_initial(cfg: Config) -> None:
 
 
 def _with_temporal_of(cfg: Config, loaded: PyTree) -> PyTree:
-  """The spatial part of one network with the temporal part of another."""
+  """The spatial part of one network with the temporal part of another.
+
+  Or with none, which `_grown` then begins anew.
+  """
+  if cfg.train.init_temporal_from == "new":
+    return trees.split(loaded, is_temporal)[1]
   others, values, _ = folder.load(folder.resolve(cfg.train.init_temporal_from))
   _check_same_task(cfg, from_dict(values))
   _, spatial = trees.split(loaded, is_temporal)

@@ -15,15 +15,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import jax
-from jax.sharding import Mesh
 
 from lumiere_jax import (
   build,
   cli,
   encoders,
+  evaluators,
   feed,
   initial,
-  media,
   sharding,
   stage,
   trees,
@@ -31,16 +30,12 @@ from lumiere_jax import (
 from lumiere_jax.checkpoint import Checkpointer, Keep
 from lumiere_jax.config import Config, TrainConfig, to_dict
 from lumiere_jax.data import loader
-from lumiere_jax.diffusion.sampler import sample_keys
 from lumiere_jax.errors import PREEMPTED
-from lumiere_jax.inference.generate import Text
-from lumiere_jax.inference.generate import batches as in_batches
 from lumiere_jax.shapes import PyTree
-from lumiere_jax.text.encoder import Encoder
 from lumiere_jax.training.log import Logger
-from lumiere_jax.training.loop import Hook, Parts, train
+from lumiere_jax.training.loop import Parts, train
 from lumiere_jax.training.phases import Phases
-from lumiere_jax.training.state import TrainState, full_ema, place_state
+from lumiere_jax.training.state import full_ema, place_state
 from lumiere_jax.weights import folder
 
 
@@ -135,10 +130,8 @@ def fit(cfg: Config, workdir: Path, *, allow_changes: bool = False) -> None:
   )
   rows = sharding.local_rows(mesh, cfg.train.batch_size).tolist()
   batches = feed.train_batches(cfg, encoder, rows)
-  hooks = ()
-  if cfg.train.sample_every:
-    hooks = (sample_hook(cfg, encoder, workdir, mesh),)
-  parts = Parts(step, batches, checkpointer, logger, phases, hooks)
+  measured = evaluators.make(cfg, encoder, workdir, mesh, logger.say)
+  parts = Parts(step, batches, checkpointer, logger, phases, measured)
   state = checkpointer.restore(like, parts.hosts)
   if state is None:
     params = build.trainable(cfg, initial.initial_params(cfg, mesh))
@@ -154,49 +147,6 @@ def fit(cfg: Config, workdir: Path, *, allow_changes: bool = False) -> None:
 
 def _keep(cfg: TrainConfig) -> Keep:
   return Keep(cfg.keep_checkpoints, cfg.keep_every_hours, cfg.keep_best)
-
-
-def sample_hook(
-  cfg: Config, encoder: Encoder, workdir: Path, mesh: Mesh
-) -> Hook:
-  """A hook that writes all sample prompts' frames on a sheet, and the clips.
-
-  All processes make them, each with its devices' share; one writes them.
-  """
-  task = "text_to_video" if cfg.train.stage == "video" else "text_to_image"
-  generator = build.generator(cfg, task, mesh=mesh)
-  prompts = cfg.train.sample_prompts
-  # Now, so that a prompt that cannot be encoded ends no run half way.
-  encoder.encode(prompts)
-  negative = Text(*encoder.empty)
-  count = sharding.batch_shares(mesh)
-  given = build.given_batch(cfg, task, None, count)
-
-  def write(state: TrainState, step: int) -> None:
-    params, clips = full_ema(state), {}
-    for batch in in_batches(list(enumerate(prompts)), count):
-      text = Text(*encoder.encode([prompt for _, prompt in batch]))
-      keys = sample_keys(cfg.train.seed, [i for i, _ in batch])
-      made = generator(params, text, negative, keys, given=given)
-      for (_, prompt), x in zip(batch, made, strict=True):
-        pixels = media.to_uint8(x)
-        clips[prompt] = pixels if pixels.ndim == 4 else pixels[None]
-    if jax.process_index():
-      return
-    columns, scale = (1, 8) if cfg.train.stage == "image" else (10, 2)
-    sheet = media.contact_sheet_many(clips, columns=columns, scale=scale)
-    samples = workdir / "samples"
-    samples.mkdir(exist_ok=True)
-    path = samples / f"step_{step:07d}.png"
-    path.unlink(missing_ok=True)  # Of a run that died after this step.
-    media.write_png(path, sheet)
-    if cfg.train.stage == "video":
-      for i, clip in enumerate(clips.values()):
-        path = samples / f"step_{step:07d}_{i}.webp"
-        path.unlink(missing_ok=True)
-        media.write_webp(path, clip, cfg.data.fps)
-
-  return write
 
 
 def write_weights(

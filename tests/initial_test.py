@@ -83,6 +83,15 @@ def test_temporal_part_may_come_from_elsewhere(tmp_path):
     np.testing.assert_array_equal(leaf, wanted)
 
 
+def test_the_temporal_part_may_begin_anew(tmp_path):
+  video = save(tmp_path / "w", VIDEO, seed=1)
+  params = start(VIDEO, init_from=tmp_path / "w", init_temporal_from="new")
+  fresh = start(VIDEO)
+  for path, leaf in params.items():
+    wanted = fresh[path] if is_temporal(path) else video[path]
+    np.testing.assert_array_equal(leaf, wanted)
+
+
 def test_another_network_is_refused_by_shapes_alone(tmp_path):
   wide = dataclasses.replace(nets.IMAGE, block_out_channels=(8, 24))
   save(tmp_path / "w", dataclasses.replace(IMAGE, model=wide))

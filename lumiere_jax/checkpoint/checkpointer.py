@@ -48,6 +48,8 @@ MAY_CHANGE = (
   "data.num_workers",
   "train.sample_every",
   "train.sample_prompts",
+  "train.eval_every",
+  "train.eval_clips",
   "train.weights_dtype",
 )
 

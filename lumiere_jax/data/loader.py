@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Batches for training, and labelled clips for evaluation."""
 
+import dataclasses
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lumiere_jax.config import DataConfig
-from lumiere_jax.data import built, record
+from lumiere_jax.config import DataConfig, SourceConfig
+from lumiere_jax.data import built, record, world
 from lumiere_jax.data.batches import Batches
 from lumiere_jax.data.built import BuiltSource
 from lumiere_jax.data.draw import Draw, pixels_of
@@ -18,6 +19,12 @@ from lumiere_jax.shapes import VideoU8
 STAGES = ("image", "video")
 # Between the seeds of one order and the next.
 _ORDERS = 0x9E3779B1
+
+# By data set, for each split to train on, the one it holds back.
+_HELD_OUT = {
+  "emoji_motion": dict([world.SPLITS]),
+  "ucf101": {f"train{n}": f"test{n}" for n in ("", 1, 2, 3)},
+}
 
 dataset_folder = built.dataset_folder
 
@@ -174,6 +181,29 @@ def attribution(cfg: DataConfig) -> str:
     UserError: the data or their attribution are missing.
   """
   return open_sources(cfg).attribution()
+
+
+def held_out(cfg: DataConfig) -> DataConfig | None:
+  """The config of the clips that the data hold back from training.
+
+  Of several sources, those that hold any back; None if none does, as shards and
+  folders of clips.
+  """
+  parts = [
+    dataclasses.replace(part, split=split)
+    for part in cfg.parts
+    if (split := _held_out_split(part))
+  ]
+  if not parts:
+    return None
+  if cfg.sources:
+    return dataclasses.replace(cfg, sources=tuple(parts))
+  return dataclasses.replace(cfg, split=parts[0].split, focus=())
+
+
+def _held_out_split(part: SourceConfig) -> str | None:
+  name = part.name if part.kind == "built" else part.kind
+  return _HELD_OUT.get(name, {}).get(part.split)
 
 
 def read_clips(

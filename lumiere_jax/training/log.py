@@ -5,8 +5,9 @@ import collections
 import contextlib
 import json
 import os
+import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -119,13 +120,32 @@ class Logger:
     self._bar.update()
     if step % self._cfg.log_every == 0:
       line = _line(step, window, metrics, self._cfg)
-      try:
+      with self._told():
         self._write(step, {**line, "seconds": self._phases.seconds})
-      except OSError as error:
-        raise UserError(
-          f"cannot write metrics in {self._workdir}: {error}"
-        ) from error
       self._window = _empty_window()
+
+  def add_evaluation(self, step: int, values: Mapping[str, float]) -> None:
+    """Writes what evaluators have measured as a line of its own.
+
+    What is not finite is told as it is, but null in the file: JSON has no
+    number for it.
+
+    Args:
+      step: optimizer steps done.
+      values: by name.
+    """
+    if not self._writes:
+      return
+    finite = {name: _finite(value) for name, value in values.items()}
+    line = {"step": step, "wall_time": time.time(), "eval": finite}
+    with self._told():
+      self._file.write(json.dumps(line) + "\n")
+      self._file.flush()
+      for name, value in finite.items():
+        if value is not None:
+          self._board.add_scalar(f"eval/{name}", value, step)
+    told = ", ".join(f"{name} {value:.4g}" for name, value in values.items())
+    self.say(f"step {step}/{self._cfg.steps} eval: {told}")
 
   def loss_since_save(self) -> float | None:
     """Mean loss since the call before; None if no step was taken."""
@@ -137,6 +157,10 @@ class Logger:
     """Prints one line without breaking the progress bar."""
     if self._writes:
       tqdm.write(text)
+
+  def warn(self, text: str) -> None:
+    """Says on stderr, of any process, what went wrong in it."""
+    tqdm.write(text, file=sys.stderr)
 
   def report(self, reason: str) -> Path:
     """Writes why a run ended, and its last steps, to incident.json."""
@@ -156,6 +180,15 @@ class Logger:
         self._file.close()
       with contextlib.suppress(OSError):
         self._board.close()
+
+  @contextlib.contextmanager
+  def _told(self) -> Iterator[None]:
+    try:
+      yield
+    except OSError as error:
+      raise UserError(
+        f"cannot write metrics in {self._workdir}: {error}"
+      ) from error
 
   def _write(self, step: int, line: dict[str, Any]) -> None:
     if not self._writes:

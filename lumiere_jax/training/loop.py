@@ -4,7 +4,7 @@
 import contextlib
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -12,13 +12,18 @@ import jax
 from lumiere_jax.checkpoint import Checkpointer, Stateful
 from lumiere_jax.config import TrainConfig
 from lumiere_jax.errors import DIVERGED, UserError
+from lumiere_jax.shapes import PyTree
 from lumiere_jax.training.guard import Vote
 from lumiere_jax.training.log import Logger
 from lumiere_jax.training.phases import Phases
-from lumiere_jax.training.state import TrainState
+from lumiere_jax.training.state import TrainState, full_ema
 from lumiere_jax.training.step import Batch, Metrics
 
-Hook = Callable[[TrainState, int], None]
+# (all averaged parameters, optimizer steps done) -> (name, value) pairs. It is
+# called on all processes at once, reads what it wants by itself and keeps no
+# parameters: the next step takes their memory. What goes wrong in one process
+# must not keep it from the programs that the others run.
+Evaluator = Callable[[PyTree, int], Iterable[tuple[str, float]]]
 StepFn = Callable[[TrainState, Batch, Vote], tuple[TrainState, Metrics]]
 
 
@@ -47,7 +52,9 @@ class Parts(NamedTuple):
     checkpointer: saves every `cfg.checkpoint_every` steps and at the end.
     logger: takes the metrics.
     phases: where the time goes.
-    hooks: called as hook(state, step) every `cfg.sample_every` steps.
+    evaluators: each with the number of steps after which it is called, again
+      and again. Their values are logged; one that raises UserError is told of,
+      and training goes on.
   """
 
   step: StepFn
@@ -55,7 +62,7 @@ class Parts(NamedTuple):
   checkpointer: Checkpointer
   logger: Logger
   phases: Phases
-  hooks: Sequence[Hook] = ()
+  evaluators: Sequence[tuple[int, Evaluator]] = ()
 
   @property
   def hosts(self) -> dict[str, Stateful]:
@@ -121,7 +128,7 @@ class _Run:
 
   def __init__(self, state: TrainState, parts: Parts, cfg: TrainConfig):
     self.state, self._parts, self._cfg = state, parts, cfg
-    self.step = self._start = int(state.step)
+    self.step = self._start = self._evaluated = int(state.step)
     self.signals: list[tuple[str, float]] = []
     self._stop = False
     self._skipping = False  # The last step was not taken.
@@ -133,14 +140,14 @@ class _Run:
     """Turns until the end."""
     cfg, phases = self._cfg, self._parts.phases
     while True:
-      call = cfg.sample_every > 0 and self.step % cfg.sample_every == 0
       due = self.step % cfg.checkpoint_every == 0
-      if self._stop or call or due or self.step >= cfg.steps:
+      if self._stop or due or self._due() or self.step >= cfg.steps:
         self._read_all()
         done = self._stop or self.step >= cfg.steps
         if self.step > self._start:
           # Steps that were skipped push no good checkpoint out.
-          self._evaluate_and_save(call, done or (due and not self._skipping))
+          self._evaluate()
+          self._save(done or (due and not self._skipping))
         if done:
           return
       first = self._batch is None
@@ -225,17 +232,42 @@ class _Run:
       )
     )
     self.step, self._pending = int(state.step), None
+    self._evaluated = self.step  # As of a run that is resumed there.
     parts.batches.reorder()
     parts.logger.close()
     parts.logger.start(self.step)
     parts.logger.say(f"{reason}; going on from step {self.step} with others")
 
-  def _evaluate_and_save(self, call: bool, save: bool) -> None:
+  def _due(self) -> list[Evaluator]:
+    """The evaluators to call at this step."""
+    if self.step <= self._evaluated:
+      return []
+    evaluators = self._parts.evaluators
+    return [one for every, one in evaluators if self.step % every == 0]
+
+  def _evaluate(self) -> None:
+    """Has the averaged parameters measured, and logs the values."""
+    due, parts = self._due(), self._parts
+    if not due:
+      return
+    self._evaluated = self.step
+    with parts.phases.phase("eval"):
+      params, values = full_ema(self.state), {}
+      for evaluator in due:
+        try:
+          for name, value in evaluator(params, self.step):
+            values[name] = float(value)
+        except UserError as error:
+          # Weeks of training are worth more than a number.
+          parts.logger.warn(
+            f"evaluation after step {self.step} failed, training goes on: "
+            f"{error}"
+          )
+      if values:
+        parts.logger.add_evaluation(self.step, values)
+
+  def _save(self, save: bool) -> None:
     parts = self._parts
-    if call:
-      with parts.phases.phase("eval"):
-        for hook in parts.hooks:
-          hook(self.state, self.step)
     if save:
       with parts.phases.phase("checkpoint"):
         loss = parts.logger.loss_since_save()

@@ -116,6 +116,9 @@ def test_tensorboard_gets_the_same_numbers(tmp_path, logger, monkeypatch):
   )
   for step in range(1, 5):
     logger.add(step, metrics(1, (1, 2, 3, 0), (1, 1, 1, 0)), wait=0.0)
+  logger.add_evaluation(6, {"a/b": 2.0, "c": np.nan})
+  assert written["eval/a/b"] == (2, 6)
+  assert "eval/c" not in written
   assert written["loss"] == (1, 4)
   assert written["loss_by_t/2"] == (3, 4)
   assert "loss_by_t/3" not in written

@@ -52,6 +52,7 @@ def test_signal_stops_and_the_same_command_goes_on(
   def interrupt(_, step):
     if step == 2:
       os.kill(os.getpid(), number)
+    return ()
 
   before = signal.getsignal(number)
   cfg = dataclasses.replace(toy.CFG, sample_every=1)
@@ -82,6 +83,7 @@ def test_second_interrupt_ends_at_once(toy, tmp_path):
   def interrupt(_, step):
     if step >= 2:
       os.kill(os.getpid(), signal.SIGINT)
+    return ()
 
   cfg = dataclasses.replace(toy.CFG, sample_every=1)
   with pytest.raises(KeyboardInterrupt):
@@ -166,9 +168,14 @@ def fake_train(toy, monkeypatch):
     ):
       monkeypatch.setattr(cls, name, fake)
     logger = Logger("unused", cfg)
-    hooks = (lambda _, step: note("hook", step),)
-    parts = Parts(fakes.step_fn, fakes, Checkpointer(), logger, Phases(), hooks)
-    train(tx_state, parts, cfg)
+
+    def evaluate(_, step):
+      note("evaluate", step)
+      return ()
+
+    called = [(cfg.sample_every, evaluate)] if cfg.sample_every else []
+    made = Checkpointer(), logger, Phases(), called
+    train(tx_state, Parts(fakes.step_fn, fakes, *made), cfg)
 
   return run
 
@@ -190,7 +197,7 @@ def test_order_of_a_turn(toy, fake_train):
     ("dispatch", 3),
     ("read", 2),
     ("read", 3),  # a checkpoint's metrics are written before it is
-    ("hook", 3),
+    ("evaluate", 3),
     ("save", 3),
     ("fetch", 4),
     ("dispatch", 4),

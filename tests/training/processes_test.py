@@ -169,7 +169,7 @@ def test_a_run_that_hangs_says_where_and_ends(tmp_path):
     assert finish(processes) == [HUNG]
   told = output(tmp_path)
   assert "no progress for 3 s in phase 'eval' after step 2" in told
-  assert "in hook" in told
+  assert "in evaluate" in told
   assert 'File "' in next(tmp_path.glob("stacks.*")).read_text()
 
 

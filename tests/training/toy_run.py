@@ -170,11 +170,12 @@ def compiled_step(cfg):
 
 
 def run(
-  workdir, cfg=CFG, hooks=(), seen=None, *, mesh=None, tree=params, **data
+  workdir, cfg=CFG, evaluators=(), seen=None, *, mesh=None, tree=params, **data
 ):
   """Begins or resumes the run in a folder; returns its last state.
 
   Args:
+    evaluators: called every `cfg.sample_every` steps.
     seen: gets the example numbers of each batch.
   """
   mine = jax.process_index() == 0
@@ -192,7 +193,8 @@ def run(
   )
   logger = Logger(workdir, cfg, phases, writes=mine)
   data = Data(cfg, seen, rows, **data)
-  parts = Parts(step, data, checkpointer, logger, phases, hooks)
+  measured = [(cfg.sample_every, evaluator) for evaluator in evaluators]
+  parts = Parts(step, data, checkpointer, logger, phases, measured)
   state = checkpointer.restore(made.like, parts.hosts) or made.state
   state = train(state, parts, cfg)
   checkpointer.close()
@@ -223,7 +225,7 @@ def main(argv):
     watchdog_seconds=args.watchdog,
   )
 
-  def hook(_, step):
+  def evaluate(_, step):
     print(f"after step {step}", flush=True)
     time.sleep(args.pace)
     if step == args.hang_at:
@@ -232,11 +234,12 @@ def main(argv):
       while not (Path(workdir) / "checkpoints" / "3").is_dir():
         time.sleep(0.01)
       os.kill(os.getpid(), signal.SIGKILL)
+    return ()
 
   workdir, seen = args.workdir, Seen(args.seen) if args.seen else []
   mesh = sharding.make_mesh(MeshConfig(fsdp=args.fsdp, slices=args.slices))
   tree = functools.partial(params, args.ballast_mb)
-  state = run(workdir, cfg, (hook,), seen, mesh=mesh, tree=tree)
+  state = run(workdir, cfg, (evaluate,), seen, mesh=mesh, tree=tree)
   if args.record:
     leaves = jax.tree_util.tree_leaves_with_path(sharding.on_host(state))
     arrays = {jax.tree_util.keystr(path): leaf for path, leaf in leaves}
