@@ -3,7 +3,7 @@
 
 python docs/feature_reuse.py --clips=clips --out=docs/runs/feature_reuse.json
 
-Makes clips of the first prompts of docs/prompts.txt with the shipped weights,
+Makes clips of the first of the demo's prompts with the shipped weights,
 with every sampler and every way to reuse. Clips and seconds are kept in --clips
 one by one. With --seconds it stops after about as many, and goes on when it is
 run again; the report has the rows whose clips are all there, and its table is
@@ -29,7 +29,7 @@ from lumiere_jax.config import SamplerConfig
 from lumiere_jax.evaluation.enlargement import psnr
 from lumiere_jax.inference.prompt import Request
 
-PROMPTS = "docs/prompts.txt"
+PROMPTS = "lumiere_jax/assets/prompts/demo.txt"
 CONFIGS = {
   "demo": {},
   "ddim_50": {

@@ -2,6 +2,7 @@
 """What one call of `sample` makes, read off its flags or off a sidecar."""
 
 import argparse
+import collections
 import dataclasses
 import functools
 import json
@@ -10,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lumiere_jax import cli
+from lumiere_jax import cli, media
 from lumiere_jax.build import material_size
 from lumiere_jax.conditioning.mask import Size
 from lumiere_jax.conditioning.task import (
@@ -22,6 +23,7 @@ from lumiere_jax.conditioning.task import (
 )
 from lumiere_jax.config import Config, to_dict
 from lumiere_jax.errors import UserError, nearest
+from lumiere_jax.flags import parser
 from lumiere_jax.inference.material import (
   FILES,
   Sources,
@@ -36,12 +38,14 @@ from lumiere_jax.inference.prompt import (
   check_prompt,
   read_prompts,
   requests,
+  vbench_name,
 )
 from lumiere_jax.linked import (
   conditional_config,
   upscaler_config,
   weights_config,
 )
+from lumiere_jax.scoring.slices import SHORTEST
 
 _NONE = type(None)
 # What a sidecar tells for a replay, and the types of it.
@@ -58,8 +62,16 @@ _SIDECAR: Mapping[str, tuple[type, ...]] = {
   "upscaler_fingerprint": (str, _NONE),
   "sources": (dict, _NONE),
   "style_sweep": (bool, _NONE),
+  "xt_slice": (bool, _NONE),
   "file_hashes": (dict, _NONE),
 }
+# Flags that --replay goes with, beside those of files.
+_WITH_REPLAY = (
+  *("replay", "out", "weights", "text_encoder"),
+  *("raw", "xt_slice", "names"),
+)
+# Whose names clips can get.
+NAMES = ("vbench",)
 _SOURCES = tuple(f.name for f in dataclasses.fields(Sources))
 
 
@@ -74,6 +86,8 @@ class Job:
     seed: of the noise.
     negative_prompt: what guidance leads away from.
     raw: whether to write arrays too.
+    xt_slice: whether to write X-T slices too.
+    names: whose names the clips get; "" is ours.
     sources: where the material lies.
     style_sweep: whether to make each sample at several alphas of the style.
     fingerprints: of the weights, style and upscaler that the sidecar's clip
@@ -89,6 +103,8 @@ class Job:
   raw: bool
   sources: Sources
   style_sweep: bool = False
+  xt_slice: bool = False
+  names: str = ""
   fingerprints: Mapping[str, str | None] = dataclasses.field(
     default_factory=dict
   )
@@ -120,7 +136,41 @@ def read_job(argv: Sequence[str], description: str) -> tuple[Job, str]:
   """
   args, overrides = cli.parse(parser(description), argv)
   make = _from_sidecar if args.replay else job_from_flags
-  return make(args, overrides), args.out
+  job = make(args, overrides)
+  job.xt_slice |= args.xt_slice
+  job.names = args.names or ""
+  _check_files(job, args.out)
+  return job, args.out
+
+
+def _check_files(job: Job, out: str) -> None:
+  """Checks that the files that a job asks for can be made, and be there.
+
+  Raises:
+    UserError: they cannot.
+  """
+  if job.names not in ("", *NAMES):
+    raise UserError(f"unknown --names={job.names!r}{nearest(job.names, NAMES)}")
+  if (job.names or job.xt_slice) and not TASKS[job.task].clip:
+    flag = f"--names={job.names}" if job.names else "--xt_slice"
+    raise UserError(f"{flag} is of clips; --task={job.task} makes images")
+  frames = job.config.data.num_frames
+  if job.xt_slice and frames < SHORTEST:
+    raise UserError(
+      f"--xt_slice needs clips of {SHORTEST} frames or more; the model's have "
+      f"{frames}"
+    )
+  if not job.names:
+    return
+  if job.style_sweep:
+    raise UserError(
+      "--names=vbench is of one clip a file; --style_sweep puts several there"
+    )
+  names = collections.Counter(map(vbench_name, job.requests))
+  for name, count in names.items():
+    media.check_free(Path(out) / job.names / name)
+    if count > 1:
+      raise UserError(f"--names=vbench: {count} clips would be named {name!r}")
 
 
 def job_material(job: Job) -> Material:
@@ -159,52 +209,6 @@ def _region_flag(sources: Sources) -> str:
   return "".join(flags)
 
 
-def parser(description: str) -> argparse.ArgumentParser:
-  """The flags of `sample`."""
-  flags = cli.Parser(prog="lumiere_jax.sample", description=description)
-  add = flags.add_argument
-  add("--config", help="a configs/*.py file")
-  add("--weights", help="weights folder, or the name of shipped ones")
-  add("--text_encoder", help="weights folder of the text encoder")
-  add("--prompt", action="append", default=[], help="may be repeated")
-  add("--prompts", help="text file with a prompt on each line")
-  add("--negative_prompt", help="what guidance leads away from")
-  add("--task", help="; ".join(f"{k}: {t.summary}" for k, t in TASKS.items()))
-  add("--image", help="image to begin with, or to bring to life")
-  add("--last_image", help="image to end with")
-  add("--video", help="video to change or to continue")
-  add("--mask", help="white is generated: image, video or box:x0,y0,x1,y1")
-  add("--keep", help="white is kept; in place of --mask")
-  add("--frames_given", type=int, help="frames of the video that are given")
-  add(
-    "--strength",
-    type=cli.number,
-    help="0 keeps the video, 1 nothing of it; 0.6 if not given",
-  )
-  add("--style", help="shipped style, or weights folder, to draw towards")
-  add(
-    "--style_alpha", type=cli.number, help="how far, 0 to 1; 0.7 if not given"
-  )
-  add("--style_sweep", action="store_true", help="several alphas side by side")
-  add(
-    "--fit",
-    help="crop (if not given), pad or stretch what is of another shape; "
-    "outpaint makes what pad adds",
-  )
-  add("--out", default="out", help="folder to write to")
-  add("--seed", type=int, help="0 if not given")
-  add("--num_samples", type=int, help="of each prompt")
-  add("--guidance", type=cli.number, help="scale; 1 is none")
-  add("--steps", type=int, help="denoising steps")
-  add("--sampler", help="ddpm, ddim or dpmpp_2m")
-  add("--raw", action="store_true", help="write the uint8 clip as .npy too")
-  add(
-    "--replay",
-    help="JSON sidecar of a clip to make again; its files may be given anew",
-  )
-  return flags
-
-
 def job_from_flags(args: argparse.Namespace, overrides: dict[str, str]) -> Job:
   """The job of parsed flags.
 
@@ -230,7 +234,9 @@ def job_from_flags(args: argparse.Namespace, overrides: dict[str, str]) -> Job:
       "style_alpha": args.style_alpha,
     }
   )
-  num_samples = 1 if args.num_samples is None else args.num_samples
+  num_samples = 5 if args.names == "vbench" else 1  # As many as VBench reads.
+  if args.num_samples is not None:
+    num_samples = args.num_samples
   name = args.weights or file.get("weights", "")
   config = _config(name, file, flags | overrides, task)
   if args.style_alpha is not None and not config.style:
@@ -277,7 +283,7 @@ def _from_sidecar(args: argparse.Namespace, overrides: dict[str, str]) -> Job:
   given = [f"--config.{name}" for name in overrides] + [
     f"--{name}"
     for name, value in vars(args).items()
-    if name not in ("replay", "out", "weights", "text_encoder", "raw", *FILES)
+    if name not in (*_WITH_REPLAY, *FILES)
     and not (value is None or value is False or value == [])
   ]
   if given:
@@ -294,6 +300,7 @@ def _from_sidecar(args: argparse.Namespace, overrides: dict[str, str]) -> Job:
     raw=args.raw or saved["raw"],
     sources=saved_sources((saved["sources"] or {}) | _files(args, saved)),
     style_sweep=bool(saved["style_sweep"]),
+    xt_slice=bool(saved["xt_slice"]),
     fingerprints={
       kind: saved[f"{kind}_fingerprint"]
       for kind in ("weights", "style", "upscaler")

@@ -2,7 +2,8 @@
 """Makes clips: python -m lumiere_jax.sample --config=... --prompt=... --out=...
 
 Writes for each sample an MP4, an animated WebP, a contact sheet PNG and a JSON
-sidecar with all that is needed to make it again (--replay).
+sidecar with all that is needed to make it again (--replay); with --xt_slice a
+picture of one row over time too, as in the paper's Fig. 2.
 """
 
 import dataclasses
@@ -29,12 +30,13 @@ from lumiere_jax.config import to_dict
 from lumiere_jax.errors import UserError
 from lumiere_jax.evaluation.segments import neighbour_mse, seam_strength
 from lumiere_jax.inference.cascade import reduced
-from lumiere_jax.inference.prompt import Request, file_stem
+from lumiere_jax.inference.prompt import Request, file_stem, vbench_name
 from lumiere_jax.job import Job, job_material, read_job
 from lumiere_jax.linked import style_fingerprint
+from lumiere_jax.scoring.slices import periodicity, xt_slice
 
 # Small clips are enlarged in the MP4 only: players blur what they enlarge.
-_MP4_SIZE_PX = 256
+_SEEN_SIZE_PX = 256
 _PACKAGES = ("jax", "jaxlib", "flax", "numpy", "av", "lumiere_jax")
 
 
@@ -118,15 +120,41 @@ def _make(
       name: seam_report(clip, given.mask) for name, clip in large.items()
     }
     sidecar["seam"] = seams if job.style_sweep else seams[""]
+  if job.xt_slice:
+    found = {name: _periodicity(clip) for name, clip in large.items()}
+    sidecar["periodicity"] = found if job.style_sweep else found[""]
   fps = job.config.data.fps
   with tempfile.TemporaryDirectory(prefix=".", dir=out) as scratch:
-    stem = Path(scratch) / "clip"
-    files = write_outputs(stem, pixels, fps, raw=job.raw, rows=large)
+    stem, named = Path(scratch) / "clip", {}
+    scale = 1 if job.names else None
+    files = write_outputs(
+      stem, pixels, fps, raw=job.raw, rows=large, scale=scale
+    )
+    if job.names:
+      named[Path(f"{stem}.mp4")] = out / job.names / vbench_name(request)
+    if job.xt_slice:
+      files.append(Path(f"{stem}.xt.png"))
+      media.write_png(files[-1], _enlarged(xt_slice(pixels)))
     if low is not None:
       files += write_outputs(f"{stem}.low", low, fps, raw=job.raw, rows=small)
     files.append(Path(f"{stem}.json"))
     files[-1].write_text(json.dumps(sidecar, indent=2) + "\n")
-    return media.publish_together(files, out, file_stem(request))
+    return media.publish_together(files, out, file_stem(request), named)
+
+
+def _periodicity(clip: np.ndarray) -> dict[str, float]:
+  score, period = periodicity(clip)
+  return {"score": score, "period_frames": period}
+
+
+def _scale(width: int) -> int:
+  """How many times small clips and slices are enlarged, to be seen."""
+  return max(1, _SEEN_SIZE_PX // width)
+
+
+def _enlarged(image: np.ndarray) -> np.ndarray:
+  scale = _scale(image.shape[1])
+  return image.repeat(scale, axis=0).repeat(scale, axis=1)
 
 
 def _sample(
@@ -170,6 +198,7 @@ def write_outputs(
   *,
   raw: bool,
   rows: Mapping[str, np.ndarray],
+  scale: int | None = None,
 ) -> list[Path]:
   """Writes a clip (t, h, w, 3) as MP4, WebP and sheet, or an image as PNG.
 
@@ -179,6 +208,8 @@ def write_outputs(
     fps: frames a second.
     raw: whether to write the array too.
     rows: what the sheet shows below each other, by their captions.
+    scale: every pixel of the MP4 becomes scale x scale; None enlarges what is
+      small.
   """
   paths = []
 
@@ -189,10 +220,10 @@ def write_outputs(
   if pixels.ndim == 3:
     media.write_png(path(".png"), pixels)
   else:
-    scale = max(1, _MP4_SIZE_PX // pixels.shape[1])
-    media.write_mp4(path(".mp4"), pixels, fps, scale=scale)
+    seen = _scale(pixels.shape[1])
+    media.write_mp4(path(".mp4"), pixels, fps, scale=scale or seen)
     media.write_webp(path(".webp"), pixels, fps)
-    larger = max(1, scale // 2)
+    larger = max(1, seen // 2)
     sheet = media.contact_sheet(pixels, scale=larger)
     if len(rows) > 1:
       sheet = media.contact_sheet_many(rows, scale=larger)
@@ -214,6 +245,7 @@ def _sidecar(
     "raw": job.raw,
     "sources": job.sources.given(),
     "style_sweep": job.style_sweep,
+    "xt_slice": job.xt_slice,
     "file_hashes": job.file_hashes,
     "config": to_dict(job.config),
     **{f"{k}_fingerprint": v for k, v in _fingerprints(model, job).items()},
