@@ -2,7 +2,6 @@
 """Every configuration at full size, by shapes alone: nothing is computed."""
 
 import functools
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -15,9 +14,10 @@ from lumiere_jax.models.stunet import STUNet, is_temporal
 from lumiere_jax.stage import abstract_batch, make_stage
 from lumiere_jax.text.encoder import abstract_params
 from lumiere_jax.text.t5 import T5Config, T5Encoder
+from tests import scripts
 from tests.text.hash_encoder import HashTextEncoder
 
-CONFIGS = sorted((Path(__file__).parent.parent / "configs").glob("*.py"))
+CONFIGS = scripts.model_configs()
 QUICK = ("demo", "demo_t2i", "demo_t2v", "demo_cond", "if_xl")
 by_config = pytest.mark.parametrize(
   "path",

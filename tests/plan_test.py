@@ -80,7 +80,7 @@ def test_mistakes_are_one_line(config, args, message):
 
 def test_what_cannot_be_written_is_told_before_the_work(config, tmp_path):
   (tmp_path / "file").touch()
-  with pytest.raises(UserError, match="/file exists already"):
+  with pytest.raises(UserError, match="/file is a file, no folder"):
     plan.main([config, f"--out={tmp_path}/file/plan.json"])
 
 

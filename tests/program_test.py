@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lumiere_jax import Lumiere, cli, evaluate, initial, sample, studio, train
+from lumiere_jax import Lumiere, cli, evaluate, initial, sample, train
 from lumiere_jax.config import from_dict, to_dict
 from lumiere_jax.errors import UserError
 from lumiere_jax.weights import folder
@@ -260,14 +260,6 @@ def test_dry_run_looks_at_the_weights_it_is_to_begin_from(weights):
     train.main([*options, "--init_from=nowhere"])
   with pytest.raises(UserError, match="trained with other settings"):
     train.main([*options, f"--init_from={weights}"])
-
-
-def test_kept_clips_are_of_one_model_only(tmp_path):
-  made = {"seed": 0, "sampler": {"guidance_interval": (0.4, 1.0)}}
-  studio._claim(tmp_path / "clips", made)
-  studio._claim(tmp_path / "clips", made)
-  with pytest.raises(UserError, match="made with seed=0, not 1"):
-    studio._claim(tmp_path / "clips", {**made, "seed": 1})
 
 
 @pytest.mark.parametrize(

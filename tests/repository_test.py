@@ -14,6 +14,7 @@ from lumiere_jax.config import from_dict
 from lumiere_jax.data import render, world
 from lumiere_jax.evaluation import motion
 from lumiere_jax.linked import weights_config
+from lumiere_jax.scoring.protocol import ProtocolFile
 from lumiere_jax.weights import folder
 from tests import scripts
 
@@ -191,7 +192,10 @@ def test_configs_exist():
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_config_file_parses_and_says_its_command(path):
   module = scripts.load(path)
-  assert from_dict(module.get_config().to_dict()).name
+  values = module.get_config().to_dict()
+  if protocol := values.pop("protocol", None):
+    assert from_dict({"protocol": protocol}, ProtocolFile)
+  assert from_dict(values).name
   assert f"--config=configs/{path.name}" in module.__doc__
 
 

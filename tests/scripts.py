@@ -17,3 +17,9 @@ def load(path: str | Path) -> ModuleType:
   sys.modules[path.stem] = module  # Where dataclasses look themselves up.
   spec.loader.exec_module(module)
   return module
+
+
+def model_configs() -> list[Path]:
+  """The files of configs/ that are of a model and of nothing else."""
+  found = sorted((ROOT / "configs").glob("*.py"))
+  return [path for path in found if "protocol=" not in path.read_text()]

@@ -177,6 +177,7 @@ def test_samples_are_those_of_one_device(shapes):
     np.testing.assert_allclose(sampled(mesh_of(shape)), want, atol=2e-5)
 
 
+@pytest.mark.full
 @pytest.mark.devices(8)
 def test_the_difference_of_a_step_before_lies_as_the_clips_do():
   fields = {"guidance_every": 2, "eta": 0.0}

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 import math
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -14,9 +13,10 @@ from lumiere_jax.profiling import network as networks
 from lumiere_jax.profiling.network import Call, count_network
 from lumiere_jax.profiling.program import compiler_flops, read_program
 from lumiere_jax.profiling.work import AS_XLA, forward_flops
+from tests import scripts
 from tests.profiling import steps
 
-CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.py"))
+CONFIGS = scripts.model_configs()
 CALL = Call(batch=2, frames=4, height=16, width=8, tokens=5)
 
 

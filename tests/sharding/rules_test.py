@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
 import functools
-import pathlib
 import re
 
 import jax
@@ -11,9 +10,10 @@ from jax.sharding import PartitionSpec as P
 
 from lumiere_jax import build, cli, sharding, trees
 from lumiere_jax.errors import UserError
+from tests import scripts
 
 MESH = AbstractMesh((1, 4, 1), ("data", "fsdp", "frames"))
-CONFIGS = sorted(pathlib.Path("configs").glob("*.py"))
+CONFIGS = scripts.model_configs()
 TREE = {
   "conv": {"kernel": np.zeros((3, 8)), "bias": np.zeros(8)},
   "norm": {"scale": np.zeros(8)},
