@@ -25,7 +25,7 @@ import jax
 
 from lumiere_jax import cli, media
 from lumiere_jax.benchmarking import bench, subject
-from lumiere_jax.benchmarking.clock import process_began
+from lumiere_jax.benchmarking.clock import Timing, process_began
 from lumiere_jax.benchmarking.compare import (
   as_table,
   check_judged,
@@ -67,7 +67,8 @@ def main(argv: Sequence[str], began: float | None = None) -> None:
   with file as out:
     if args.what == "loader":
       made = not args.config and "data.data_dir" not in overrides
-      result = _loader(cfg, args.clips or 64, args.source_px if made else 0)
+      clips, px = args.clips or 64, args.source_px if made else 0
+      result = _loader(cfg, clips, px, args.repeats)
     else:
       result = _program(cfg, args, began)
     print(as_text(result), flush=True)
@@ -230,8 +231,14 @@ def _set_cache(settings: Mapping[str, Any]) -> None:
   compilation_cache.reset_cache()  # It keeps to the folder that it began with.
 
 
-def _loader(cfg: Config, clips: int, source_px: int) -> dict[str, Any]:
-  """Times the loader; on videos that are made here if it is told a height."""
+def _loader(
+  cfg: Config, clips: int, source_px: int, repeats: int
+) -> dict[str, Any]:
+  """Times the loader; on videos that are made here if it is told a height.
+
+  In so many parts as there are to be repeats: what follows is always other
+  clips.
+  """
   data, source = cfg.data, None
   with tempfile.TemporaryDirectory() as folder:
     if source_px:
@@ -239,7 +246,8 @@ def _loader(cfg: Config, clips: int, source_px: int) -> dict[str, Any]:
       data = dataclasses.replace(data, kind="folder", data_dir=folder)
     # As training reads them, but several of them.
     batch_size = min(cfg.train.batch_size, -(-clips // 8))
-    found = throughput.measure(data, clips, batch_size)
+    found = throughput.measure(data, clips, batch_size, repeats)
+  timing = Timing(found.pop("warm_up_seconds"), tuple(found.pop("rounds")))
   return {
     "config": cfg.name,
     "what": "loader",
@@ -248,6 +256,7 @@ def _loader(cfg: Config, clips: int, source_px: int) -> dict[str, Any]:
     "size_px": data.train_size[1],
     "dtype": "uint8",
     "environment": environment(),
+    "time": timing.as_dict(),  # Of a clip.
     "throughput": found,
     "source": source,
   }

@@ -18,18 +18,22 @@ from lumiere_jax.shapes import UInt8
 _VIDEOS = 8
 
 
-def measure(cfg: DataConfig, clips: int, batch_size: int) -> dict[str, Any]:
+def measure(
+  cfg: DataConfig, clips: int, batch_size: int, rounds: int = 1
+) -> dict[str, Any]:
   """Times the loader, after a first batch and after what it reads ahead.
 
   Args:
     cfg: the data, of which clips are read as in stage "video".
     clips: how many at least.
     batch_size: in how large batches.
+    rounds: parts that are timed each by itself, at most one for each batch.
 
   Returns:
-    Among others "clips_per_second" on the clock, as training gets them, and
-    "clips_per_core_second" of the processor's time, read one after the other in
-    one thread.
+    Among others "clips_per_second" on the clock, as training gets them, of all
+    rounds; "rounds", in seconds a clip; "warm_up_seconds" of reading ahead
+    before; and "clips_per_core_second" of the processor's time, read
+    one after the other in one thread.
 
   Raises:
     UserError: as in `make_loader`.
@@ -45,14 +49,24 @@ def measure(cfg: DataConfig, clips: int, batch_size: int) -> dict[str, Any]:
     batches.read(position)
   cpu = time.process_time() - cpu
   # What was read ahead while it began is not of this speed.
+  began = time.perf_counter()
   for _ in range(AHEAD * (1 + cfg.num_workers)):
     next(batches)
-  wall = time.perf_counter()
-  for _ in range(count):
-    next(batches)
-  wall = time.perf_counter() - wall
+  warm_up = time.perf_counter() - began
+  parts = [len(p) for p in np.array_split(range(count), min(rounds, count))]
+  seconds = []
+  for part in parts:
+    began = time.perf_counter()
+    for _ in range(part):
+      next(batches)
+    seconds.append(time.perf_counter() - began)
+  wall = sum(seconds)
   return {
     "clips": number,
+    "warm_up_seconds": warm_up,
+    "rounds": [
+      s / (part * batch_size) for s, part in zip(seconds, parts, strict=True)
+    ],
     "clips_per_second": number / wall,
     "clips_per_core_second": number / cpu,
     "frames_per_second": number * cfg.train_size[0] / wall,

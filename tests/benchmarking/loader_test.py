@@ -37,6 +37,13 @@ def test_the_result_is_json_of_clips_a_second(tmp_path, capsys):
   rates = result["throughput"]
   assert rates["frames_per_second"] == 8 * rates["clips_per_second"] > 0
   assert rates["clips_per_core_second"] > 0
+  timing = result["time"]
+  assert timing["repeats"] == len(timing["each"]) == 4  # Of one clip each.
+  low, high = timing["quartiles"]
+  assert 0 < low <= timing["median"] <= high
+  mean = sum(timing["each"]) / 4
+  assert rates["seconds_per_clip"] == pytest.approx(mean)
+  assert timing["first"] > 0
   assert "clips_per_core_second" in capsys.readouterr().out
   with pytest.raises(UserError, match="exists already"):
     benchmark.main([*SMALL, f"--out={out}"])
