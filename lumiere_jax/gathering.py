@@ -251,17 +251,19 @@ class Real:
     Of every second clip that could be read, so that all must have been.
     """
     parts = list(enumerate(self._readable()))[1::2]
-    keys = {
-      (index, name, canary): canary_key(canary, name)
+    missing = [
+      (index, name)
       for index, name in share.of(parts)
-      for canary in canaries.CANARIES
-    }
-    missing = [part for part, key in keys.items() if self._canaries.lacks(key)]
-    for part in _bar(missing, "canaries"):
-      index, name, canary = part
+      if any(
+        self._canaries.lacks(canary_key(canary, name))
+        for canary in canaries.CANARIES
+      )
+    ]
+    for index, name in _bar(missing, "canaries"):
       clip, _ = self._cut.read(self.files[name])
-      spoilt = canaries.spoil(canary, clip, self._seed, index)
-      self._canaries.put(keys[part], spoilt)
+      for canary in canaries.CANARIES:
+        spoilt = canaries.spoil(canary, clip, self._seed, index)
+        self._canaries.put(canary_key(canary, name), spoilt)
 
   def _readable(self) -> list[str]:
     """Names of the clips that some process could read."""

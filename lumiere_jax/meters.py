@@ -5,10 +5,11 @@ A meter makes a vector of every clip, and scores of the vectors of all.
 """
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -27,10 +28,13 @@ from lumiere_jax.scoring import canaries
 from lumiere_jax.scoring.slices import periodicity
 from lumiere_jax.scoring.table import (
   SPLITS,
+  Rows,
   Source,
   check_enough,
   check_splits,
   inception_row,
+  mixed,
+  rows_beside,
   score_all,
   score_means,
 )
@@ -38,7 +42,6 @@ from lumiere_jax.shapes import Float
 from lumiere_jax.weights import folder
 
 Vectors = Float[np.ndarray, "_ _"]
-Rows = dict[str, list[dict[str, Any]]]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -146,11 +149,7 @@ class Distances:
     return self._extractor(clip.pixels)
 
   def rows(self, sets: Sets, setting: Setting) -> Rows:
-    """Generated clips against all real ones, and what to see them beside.
-
-    The others are of the real clips in second, fourth, ... place, against those
-    in first, third, ... place: as they are ("real", the floor), and spoilt; and
-    as many generated ones against these.
+    """As `rows_beside`.
 
     Raises:
       UserError: there are too few clips.
@@ -165,22 +164,13 @@ class Distances:
       extractor.known.title,
     )
 
-    def scored(real: Vectors, made: Vectors) -> list[dict[str, Any]]:
-      return score_all(
-        source,
-        real,
-        made,
-        allow_small=setting.allow_small,
-        rounds=setting.rounds,
-      )
-
-    reference, held = real[0::2], real[1::2]
-    found = {"generated": scored(real, made)}
-    found["generated, half"] = scored(reference, made[: len(held)])
-    found["real"] = scored(reference, held)
-    for name, vectors in sets.spoilt.items():
-      found[name] = scored(reference, vectors)
-    return found
+    scored = functools.partial(
+      score_all,
+      source,
+      allow_small=setting.allow_small,
+      rounds=setting.rounds,
+    )
+    return rows_beside(scored, real, made, sets.spoilt)
 
 
 class Inception:
@@ -202,9 +192,7 @@ class Inception:
     return self._extractor(clip.pixels)
 
   def rows(self, sets: Sets, setting: Setting) -> Rows:
-    """The score of each set of clips, in an order that the seed shuffles.
-
-    Files are often sorted by class, and every part is to have all of them.
+    """The score of each set of clips, `mixed`.
 
     Raises:
       UserError: there are too few clips.
@@ -222,9 +210,8 @@ class Inception:
     for name, logits in sets.by_name().items():
       if len(logits) < SPLITS:
         continue  # Of the half of the real clips.
-      rng = np.random.Generator(np.random.PCG64(setting.clips.seed))
-      mixed = logits[rng.permutation(len(logits))]
-      found[name] = [inception_row(source, mixed, real=name != "generated")]
+      logits = mixed(logits, setting.clips.seed)
+      found[name] = [inception_row(source, logits, real=name != "generated")]
     return found
 
 

@@ -11,12 +11,11 @@ and several processes at once (launch/) share the work.
 
 import argparse
 import dataclasses
+import functools
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from lumiere_jax import cli, media
 from lumiere_jax.api import Lumiere
@@ -30,15 +29,16 @@ from lumiere_jax.scoring import canaries, zero_shot
 from lumiere_jax.scoring.protocol import Protocol, ProtocolFile
 from lumiere_jax.scoring.table import (
   SPLITS,
+  Rows,
   Source,
   check_enough,
   check_splits,
   format_rows,
   frechet_rows,
   inception_row,
+  mixed,
+  rows_beside,
 )
-
-Rows = dict[str, list[dict[str, Any]]]
 
 CLASSES = 101
 NOT_OURS = "other people's measurements, not measured here"
@@ -179,9 +179,9 @@ def _gathered(
   generated = Generated(Lumiere.from_config(config), protocol, networks)
   if folder:
     real = Real(folder, protocol, networks)
-  for part in (generated.make, real.read if real else None):
-    if part:
-      part(share)
+  generated.make(share)
+  if real:
+    real.read(share)
   share.meet("gathered")
   if real:
     real.spoil(share)
@@ -243,9 +243,7 @@ def _result(
     rows["generated"].append(inception_row(source, logits))
     if real and len(real.keys) >= SPLITS:
       logits = real.stores["c3d"].stacked(real.keys)
-      # Files are sorted by class, and every part is to have all of them.
-      rng = np.random.Generator(np.random.PCG64(protocol.seed))
-      logits = logits[rng.permutation(len(logits))]
+      logits = mixed(logits, protocol.seed)
       row = inception_row(source, logits, real=True)
       rows.setdefault("real", []).append(row)
     else:
@@ -273,22 +271,25 @@ def _result(
 def _distances(
   source: Source, real: Real, generated: Generated, options: Options
 ) -> Rows:
-  """The distance of generated clips, the floor, and those of canaries.
-
-  The floor is that of real halves; canaries are of the second one.
-  """
-  fields = {"allow_small": options.allow_small, "rounds": options.rounds}
-  made = generated.stores["i3d"].stacked(generated.keys)
-  clean = real.stores["i3d"].stacked(real.keys)
-  reference, held = clean[0::2], clean[1::2]
-  sets = {"generated, half": made[: len(held)], "real": held}
-  for canary in canaries.CANARIES:
-    keys = [canary_key(canary, name) for name in real.keys[1::2]]
-    sets[canary] = real.spoilt["i3d"].stacked(keys)
-  found = {"generated": frechet_rows(source, clean, made, **fields)}
-  for name, features in sets.items():
-    found[name] = frechet_rows(source, reference, features, **fields)
-  return found
+  """The distance of generated clips, the floor, and those of canaries."""
+  keys = real.keys
+  spoilt = {
+    canary: real.spoilt["i3d"].stacked(
+      canary_key(canary, name) for name in keys[1::2]
+    )
+    for canary in canaries.CANARIES
+  }
+  return rows_beside(
+    functools.partial(
+      frechet_rows,
+      source,
+      allow_small=options.allow_small,
+      rounds=options.rounds,
+    ),
+    real.stores["i3d"].stacked(keys),
+    generated.stores["i3d"].stacked(generated.keys),
+    spoilt,
+  )
 
 
 def _source(protocol: Protocol, config: Config, network: Extractor) -> Source:

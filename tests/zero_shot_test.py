@@ -1,13 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The zero-shot program, on networks that are small or fake."""
 
-import contextlib
 import json
-import os
 import re
 import signal
-import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 
@@ -20,8 +16,13 @@ from lumiere_jax.inference.prompt import Request
 from lumiere_jax.scoring import canaries
 from lumiere_jax.scoring import zero_shot as protocol
 from lumiere_jax.scoring.card import Card
-from tests import xla, zero_shot_run
-from tests.training.processes import finish, free_port, wait_for
+from tests import zero_shot_run
+from tests.training.processes import (
+  finish,
+  launched,
+  told_of_each_other,
+  wait_for,
+)
 from tests.zero_shot_run import FRAMES, write_model, write_network
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -392,39 +393,10 @@ def test_a_result_is_not_overwritten(straight, files, patched, monkeypatch):
   assert (out / "result.json").read_bytes() == before
 
 
-@contextlib.contextmanager
 def started(arguments, log, count=1, pace=0.0):
-  """Yields the processes of a run, as a launcher would start them."""
-  env = os.environ | {
-    "PYTHONPATH": str(ROOT),
-    "XLA_FLAGS": xla.flags(1),
-    "PACE": str(pace),
-  }
-  port, processes = free_port(), []
-  for index in range(count):
-    if count > 1:
-      env |= {
-        "JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{port}",
-        "JAX_NUM_PROCESSES": str(count),
-        "JAX_PROCESS_ID": str(index),
-      }
-    with (log / f"out_{index}.txt").open("a") as out:
-      processes.append(
-        subprocess.Popen(
-          [sys.executable, zero_shot_run.__file__, *arguments],
-          cwd=ROOT,
-          env=env,
-          stdout=out,
-          stderr=subprocess.STDOUT,
-        )
-      )
-  try:
-    yield processes
-  finally:
-    for process in processes:
-      if process.poll() is None:
-        process.kill()
-      process.wait()
+  """The processes of a run, as a launcher would start them."""
+  envs = [env | {"PACE": str(pace)} for env in told_of_each_other(count)]
+  return launched([zero_shot_run.__file__, *arguments], log, envs)
 
 
 def test_what_one_process_began_two_finish(straight, files, tmp_path):

@@ -75,11 +75,13 @@ class Moments:
     )
 
 
-def check_finite(features: Float[np.ndarray, "n d"]) -> None:
+def check_finite(
+  features: Float[np.ndarray, "n d"], what: str = "features"
+) -> None:
   """Raises UserError if a feature is not a number, or infinite."""
   if not np.isfinite(features).all():
     bad = int((~np.isfinite(features).all(axis=1)).argmax())
-    raise UserError(f"features of clip {bad} are not finite")
+    raise UserError(f"{what} of clip {bad} are not finite")
 
 
 def merge(parts: Iterable[Moments]) -> Moments:

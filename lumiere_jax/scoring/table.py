@@ -2,7 +2,7 @@
 """Scores of feature sets with their cards: one row for each set of clips."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from lumiere_jax.scoring.distance import (
   inception_score,
   project,
 )
-from lumiere_jax.scoring.moments import DTYPE
+from lumiere_jax.scoring.moments import DTYPE, check_finite
 from lumiere_jax.scoring.uncertainty import (
   Score,
   bootstrap,
@@ -25,6 +25,7 @@ from lumiere_jax.scoring.uncertainty import (
 from lumiere_jax.shapes import Float
 
 Features = Float[np.ndarray, "_ _"]
+Rows = dict[str, list[dict[str, Any]]]  # Scores by the names of sets of clips.
 
 PROJECTED = 64  # Dimensions that a Frechet distance of few clips keeps.
 SPLITS = 10  # Of the Inception Score, as its paper has it.
@@ -156,6 +157,42 @@ def frechet_rows(
   return found
 
 
+def rows_beside(
+  scored: Callable[[Features, Features], list[dict[str, Any]]],
+  real: Features,
+  made: Features,
+  spoilt: Mapping[str, Features],
+) -> Rows:
+  """Scores of generated clips, and of what they are to be seen beside.
+
+  "generated" is against all real clips. The others are against the real clips
+  in first, third, ... place: "generated, half", as many generated clips as are
+  left; "real", those in second, fourth, ... place, the floor; and canaries.
+
+  Args:
+    scored: (real, made) -> rows.
+    real: features of real clips.
+    made: of generated ones.
+    spoilt: of the real clips in second, fourth, ... place, by canary.
+  """
+  reference, held = real[0::2], real[1::2]
+  sets = {"generated, half": made[: len(held)], "real": held, **spoilt}
+  found = {"generated": scored(real, made)}
+  for name, features in sets.items():
+    found[name] = scored(reference, features)
+  return found
+
+
+def mixed(logits: Features, seed: int) -> Features:
+  """In an order of the seed's.
+
+  Files are often sorted by class, and every part of an Inception Score is to
+  have all of them.
+  """
+  rng = np.random.Generator(np.random.PCG64(seed))
+  return logits[rng.permutation(len(logits))]
+
+
 def inception_row(
   source: Source, logits: Features, *, real: bool = False, splits: int = SPLITS
 ) -> dict[str, Any]:
@@ -170,9 +207,7 @@ def inception_row(
   Raises:
     UserError: there are fewer clips than splits, or one is not finite.
   """
-  if not np.isfinite(logits).all():
-    bad = int((~np.isfinite(logits).all(axis=1)).argmax())
-    raise UserError(f"class logits of clip {bad} are not finite")
+  check_finite(logits, "class logits")
   value, std = inception_score(logits, splits)
   card = source.card_of_one("IS", *logits.shape, real=real, splits=splits)
   return {"value": value, "std": std, "card": card.as_dict()}

@@ -36,17 +36,11 @@ def started(workdir, *args, count=1, devices=1, log=None, slurm=False):
     log: folder that gets a file with the output of each.
     slurm: whether they are told of each other as Slurm would.
   """
-  env = os.environ | {
-    "PYTHONPATH": str(ROOT),
-    "XLA_FLAGS": xla.flags(devices),
-  }
-  log = Path(log or workdir)
-  log.mkdir(parents=True, exist_ok=True)
-  port = free_port()
-  processes = []
-  for index in range(count):
-    if slurm:
-      env |= {
+  envs = told_of_each_other(count)
+  if slurm:
+    port = free_port()
+    envs = [
+      {
         "LUMIERE_CLUSTER": "auto",
         "JAX_COORDINATOR_PORT": str(port),
         "SLURM_JOB_ID": "1",
@@ -55,18 +49,49 @@ def started(workdir, *args, count=1, devices=1, log=None, slurm=False):
         "SLURM_PROCID": str(index),
         "SLURM_LOCALID": "0",  # Each sees all of its devices.
       }
-    elif count > 1:
-      env |= {
-        "JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{port}",
-        "JAX_NUM_PROCESSES": str(count),
-        "JAX_PROCESS_ID": str(index),
-      }
+      for index in range(count)
+    ]
+  command = [str(SCRIPT), str(workdir), *map(str, args)]
+  with launched(command, log or workdir, envs, devices) as processes:
+    yield processes
+
+
+def told_of_each_other(count):
+  """What each of several processes finds in its environment."""
+  if count == 1:
+    return [{}]
+  port = free_port()
+  return [
+    {
+      "JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{port}",
+      "JAX_NUM_PROCESSES": str(count),
+      "JAX_PROCESS_ID": str(index),
+    }
+    for index in range(count)
+  ]
+
+
+@contextlib.contextmanager
+def launched(command, log, envs, devices=1):
+  """Yields a process for each environment; ends those that are left.
+
+  Args:
+    command: a script and its arguments.
+    log: folder that gets a file with the output of each.
+    envs: of each, beside what all share.
+    devices: of each.
+  """
+  shared = {"PYTHONPATH": str(ROOT), "XLA_FLAGS": xla.flags(devices)}
+  log = Path(log)
+  log.mkdir(parents=True, exist_ok=True)
+  processes = []
+  for index, env in enumerate(envs):
     with (log / f"out_{index}.txt").open("a") as out:
       processes.append(
         subprocess.Popen(
-          [sys.executable, str(SCRIPT), str(workdir), *map(str, args)],
+          [sys.executable, *command],
           cwd=ROOT,
-          env=env,
+          env=os.environ | shared | env,
           stdout=out,
           stderr=subprocess.STDOUT,
         )
