@@ -209,7 +209,12 @@ def _check_enough(
       allow_small=options.allow_small,
     )
   if "c3d" in networks:
-    check_splits(protocol.clips, CLASSES, allow_small=options.allow_small)
+    check_splits(
+      protocol.clips,
+      CLASSES,
+      allow_small=options.allow_small,
+      what=f"protocol.clips={protocol.clips}",
+    )
 
 
 def _result(

@@ -306,7 +306,7 @@ def test_another_network_has_scores_of_its_own_name(files, patched, tmp_path):
     (["c3d=SMALL"], "holds 'small'; the Inception Score needs 'c3d'"),
     (["c3d=SPORTS"], "knows 487 classes; the Inception Score is over"),
     (["i3d=nowhere"], "cannot read nowhere/config.json"),
-    (["clips=9"], "9 clips cannot be split into the 10 parts"),
+    (["clips=9"], "protocol.clips=9 cannot be split into the 10 parts"),
     (["--rounds=3"], "--rounds=3 must be >= 20"),
     (["--weights=nowhere"], "no weights in 'nowhere'"),
     (["--config.sampler.steps=0"], "sampler.steps=0"),
@@ -335,7 +335,7 @@ def test_mistakes_are_one_line_and_leave_nothing(
     ({}, "12 clips are too few for a stable covariance of 6 dimensions"),
     (
       {"i3d": ""},
-      "12 clips are too few for an Inception Score of 10 parts with 101",
+      "clips=12 are too few for an Inception Score of 10 parts with 101",
     ),
   ],
 )

@@ -305,7 +305,12 @@ def check_enough(
 
 
 def check_splits(
-  clips: int, classes: int, splits: int = SPLITS, *, allow_small: bool = False
+  clips: int,
+  classes: int,
+  splits: int = SPLITS,
+  *,
+  allow_small: bool = False,
+  what: str = "",
 ) -> None:
   """Refuses sets of which no Inception Score is to be trusted.
 
@@ -314,20 +319,21 @@ def check_splits(
     classes: that are told.
     splits: parts of the set.
     allow_small: whether to pass all sets that can be measured at all.
+    what: the clips, as a message says them; "" is how many.
 
   Raises:
     UserError: fewer clips than classes in each part, or than parts.
   """
+  what = what or f"{clips} clips"
   least = splits if allow_small else splits * classes
   if clips >= least:
     return
   if allow_small:
     raise UserError(
-      f"{clips} clips cannot be split into the {splits} parts of an Inception "
-      "Score"
+      f"{what} cannot be split into the {splits} parts of an Inception Score"
     )
   raise UserError(
-    f"{clips} clips are too few for an Inception Score of {splits} parts with "
+    f"{what} are too few for an Inception Score of {splits} parts with "
     f"{classes} classes: {least} are needed; --allow_small measures them all "
     "the same"
   )
