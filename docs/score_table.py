@@ -2,7 +2,8 @@
 """Prints results of `lumiere_jax.score` as a table of scores by sets of clips.
 
 python docs/score_table.py docs/runs/scores.json: in brackets the 95% interval
-and, behind a semicolon, the distance of infinitely many clips.
+and, behind a semicolon, the distance of infinitely many clips; of an Inception
+Score the deviation of its parts.
 """
 
 import argparse
@@ -40,7 +41,10 @@ def table(path: Path, beginnings: tuple[str, ...] = ("",)) -> str:
 
 def _told(row: dict[str, Any]) -> str:
   """The value, its interval, and what it is of infinitely many clips."""
-  value, low, high = map(_short, (row["value"], *row["interval"]))
+  value = _short(row["value"])
+  if "interval" not in row:  # Of ten parts.
+    return f"{value} (std {_short(row['std'])})"
+  low, high = map(_short, row["interval"])
   infinite = f"; {_short(row['infinite'])}" if "infinite" in row else ""
   return f"{value} ({low} to {high}{infinite})"
 

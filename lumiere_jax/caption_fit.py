@@ -10,7 +10,6 @@ too.
 """
 
 from pathlib import Path
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -28,30 +27,17 @@ _END = "<|endoftext|>"
 _CHUNK = 16  # Frames at once.
 
 
-class Fit(NamedTuple):
-  """Both in percent.
-
-  Attributes:
-    clip_score: mean cosine of frames and caption, times 100.
-    frame_consistency: mean cosine of neighbouring frames, times 100.
-  """
-
-  clip_score: float
-  frame_consistency: float
-
-
 class CaptionFit:
   """A CLIP with its tokenizer, to score clips by their captions.
 
   A caption of more tokens than CLIP has places for (77) loses its end, as in
-  CLIP's own use; `cut` tells how many did.
+  CLIP's own use; `is_cut` tells of which.
 
   Attributes:
     network: what the network is called on a protocol card.
     fingerprint: SHA-256 of its weights, however they are stored.
     resize: how frames come to its size, for the card.
     dimensions: of an embedding.
-    cut: captions so far that lost their end.
   """
 
   network = KIND
@@ -69,7 +55,7 @@ class CaptionFit:
       f"shorter side bicubic to {cfg.image_px} with antialiasing, in whole "
       f"levels, middle {cfg.image_px} x {cfg.image_px}"
     )
-    self.dimensions, self.cut = cfg.embedding, 0
+    self.dimensions = cfg.embedding
     self._tokenizer = tokenizer
     self._params = jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), params)
     model = CLIP(cfg)
@@ -125,21 +111,12 @@ class CaptionFit:
     """
     if not caption.strip():
       raise UserError("an empty caption fits nothing")
-    self.cut += self._tokenizer.is_cut(caption)
     ids: Int[np.ndarray, "1 s"] = self._tokenizer([caption])[0]
     return np.asarray(self._of_caption(self._params, ids))
 
-  def score(self, clip: UInt8[np.ndarray, "t h w 3"], caption: str) -> Fit:
-    """Scores a clip of two frames or more.
-
-    Raises:
-      UserError: it has fewer, or the caption is empty.
-    """
-    seen = self.frames(clip)
-    return Fit(
-      clip_score=clip_score(seen, self.caption(caption)),
-      frame_consistency=frame_consistency(seen),
-    )
+  def is_cut(self, caption: str) -> bool:
+    """Whether a caption is too long, so that its end is not read."""
+    return self._tokenizer.is_cut(caption)
 
 
 def clip_score(

@@ -77,10 +77,6 @@ class FeatureStore:
       if self.get(key) is None:
         raise  # It was no other process that came first.
 
-  def missing(self, keys: Iterable[str]) -> list[str]:
-    """Those of the keys that have no features, or damaged ones."""
-    return [key for key in keys if self.get(key) is None]
-
   def stacked(self, keys: Iterable[str]) -> Float[np.ndarray, "n d"]:
     """Features of all keys, in their order.
 

@@ -43,6 +43,11 @@ from lumiere_jax.weights import folder
 
 Vectors = Float[np.ndarray, "_ _"]
 
+_CAPTIONS = (
+  *("CLIP score", "CLIP score, others'", "CLIP captions cut"),
+  "CLIP consistency",
+)
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Setting:
@@ -273,27 +278,29 @@ def pixels(stride: int = 1) -> Means:
 
 
 def captions(fit: CaptionFit) -> Means:
-  """CLIP score and frame consistency, and the score of others' captions.
+  """CLIP score and frame consistency, and what the former is worth.
 
-  The last is the floor: each clip with the caption of the one before it that
-  has another. Clips without a caption have no score.
+  The score of others' captions is the floor: each clip with the caption of the
+  one before it that has another. The share of captions whose end is not read
+  tells where a score is of less than was asked for. Clips without a caption
+  have neither.
   """
   before: list[str] = []
 
   def values(clip: Clip) -> list[float]:
     seen = fit.frames(clip.pixels)
-    own = other = math.nan
+    own = other = cut = math.nan
     if clip.caption:
       own = clip_score(seen, fit.caption(clip.caption))
+      cut = float(fit.is_cut(clip.caption))
       others = [caption for caption in before if caption != clip.caption]
       if others:
         other = clip_score(seen, fit.caption(others[-1]))
       before[:] = [*others[-1:], clip.caption]
-    return [own, other, frame_consistency(seen)]
+    return [own, other, cut, frame_consistency(seen)]
 
-  names = ("CLIP score", "CLIP score, others'", "CLIP consistency")
   return Means(
-    fit.network, names, values, sha256=fit.fingerprint, resize=fit.resize
+    fit.network, _CAPTIONS, values, sha256=fit.fingerprint, resize=fit.resize
   )
 
 

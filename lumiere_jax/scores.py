@@ -3,7 +3,7 @@
 
 import dataclasses
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,13 +14,6 @@ from lumiere_jax.errors import UserError
 from lumiere_jax.shapes import UInt8
 
 Pixels = UInt8[np.ndarray, "t h w 3"]
-
-# Of files of one name, as `sample` writes them, the first kind is read: what
-# has every pixel as it was made before what does not.
-SUFFIXES = (
-  *(".npy", ".webp", ".gif", ".mp4", ".webm", ".mkv", ".avi", ".mov"),
-  *(".m4v", ".mpg"),
-)
 
 # These do not tell how often frames follow: arrays tell nothing, and animated
 # images show equal neighbours as one frame.
@@ -120,14 +113,14 @@ class Folder:
     if not self.path.is_dir():
       raise UserError(f"{path} is no folder of clips, and no clip")
     files = [f for f in self.path.iterdir() if f.is_file()]
-    self.files = _one_of_each(files) or _one_of_each(
+    self.files = media.clips_among(files) or media.clips_among(
       file
       for file in self.path.rglob("*")
       if not any(p.startswith(".") for p in file.relative_to(self.path).parts)
     )
     if not self.files:
       raise UserError(
-        f"{path} has no clip in it: none of {', '.join(SUFFIXES)}"
+        f"{path} has no clip in it: none of {', '.join(media.CLIPS)}"
       )
 
   def __len__(self) -> int:
@@ -169,22 +162,6 @@ def _told_rate(file: Path) -> float | int:
   for name in ("config", "data", "fps"):
     found = found.get(name) if isinstance(found, dict) else None
   return found if isinstance(found, int | float) and found > 0 else 0
-
-
-def _one_of_each(files: Iterable[Path]) -> list[Path]:
-  """The clips among files, in the order of their names; none is hidden."""
-  found: dict[Path, Path] = {}
-  ranks = {suffix: rank for rank, suffix in enumerate(SUFFIXES)}
-  clips = [f for f in files if f.suffix.lower() in ranks and f.name[0] != "."]
-  for file in sorted(clips, key=lambda file: ranks[file.suffix.lower()]):
-    found.setdefault(file.with_suffix(""), file)
-  small = {stem for stem in found if stem.suffix == ".low"}
-  kept = {
-    stem: file
-    for stem, file in found.items()
-    if stem not in small or stem.with_suffix("") not in found
-  }
-  return [kept[stem] for stem in sorted(kept)]
 
 
 def _load(path: Path) -> Pixels:

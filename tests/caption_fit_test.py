@@ -9,7 +9,7 @@ import pytest
 import tokenizers
 
 from lumiere_jax import caption_fit, import_weights, media, score
-from lumiere_jax.caption_fit import CaptionFit
+from lumiere_jax.caption_fit import CaptionFit, clip_score, frame_consistency
 from lumiere_jax.errors import UserError
 from lumiere_jax.weights import folder
 from tests.features import parity_test as nets
@@ -129,6 +129,10 @@ def test_frames_are_prepared_as_by_the_image_processor(size):
   assert (np.abs(levels) > 0.01).mean() < 1e-3
 
 
+def caption_score(fit, clip, caption):
+  return clip_score(fit.frames(clip), fit.caption(caption))
+
+
 def test_scores_are_those_of_transformers(theirs, fit):
   import torch
 
@@ -146,20 +150,21 @@ def test_scores_are_those_of_transformers(theirs, fit):
     np.testing.assert_allclose(fit.caption(caption), embedding, atol=1e-5)
     cosines = seen @ embedding
     signs |= set(np.sign(cosines))
-    found = fit.score(clip, caption)
+    found = caption_score(fit, clip, caption)
     wanted = 100 * np.maximum(cosines, 0).mean()
-    assert found.clip_score == pytest.approx(wanted, abs=0.05)
+    assert found == pytest.approx(wanted, abs=0.05)
     wanted = 100 * (seen[1:] * seen[:-1]).sum(axis=1).mean()
-    assert found.frame_consistency == pytest.approx(wanted, abs=0.05)
+    found = frame_consistency(fit.frames(clip))
+    assert found == pytest.approx(wanted, abs=0.05)
   assert signs == {-1, 1}  # So that what is below 0 was looked at.
 
 
 def test_a_still_clip_is_consistent(fit):
   still = np.repeat(clip_of(1, 40, 40), 3, axis=0)
-  assert fit.score(still, "the dog").frame_consistency == pytest.approx(100)
+  assert frame_consistency(fit.frames(still)) == pytest.approx(100)
 
 
-def test_long_captions_lose_their_end_and_are_counted(theirs, fit):
+def test_long_captions_lose_their_end(theirs, fit):
   import torch
 
   _, network, tokenizer = theirs
@@ -168,13 +173,11 @@ def test_long_captions_lose_their_end_and_are_counted(theirs, fit):
   with torch.no_grad():
     wanted = network.get_text_features(**given)
   wanted = getattr(wanted, "pooler_output", wanted)[0].numpy()
-  before = fit.cut
   found = fit.caption(LONG)
-  assert fit.cut == before + 1
   np.testing.assert_allclose(found, wanted / np.linalg.norm(wanted), atol=1e-5)
   np.testing.assert_array_equal(fit.caption(LONG + " and more"), found)
-  fit.caption("the cat")
-  assert fit.cut == before + 2
+  assert fit.is_cut(LONG)
+  assert not fit.is_cut("the cat")
 
 
 def test_what_a_protocol_card_needs(fit, ours):
@@ -193,9 +196,9 @@ def test_parity_is_measured(theirs, ours):
 def test_clips_and_captions_that_cannot_be_scored(fit):
   clip = clip_of(2, 40, 40)
   with pytest.raises(UserError, match="1 frames have no neighbours"):
-    fit.score(clip[:1], "the cat")
+    frame_consistency(fit.frames(clip[:1]))
   with pytest.raises(UserError, match="an empty caption"):
-    fit.score(clip, " ")
+    fit.caption(" ")
 
 
 def test_what_is_no_clip_is_refused(tmp_path, theirs, ours):
@@ -248,13 +251,13 @@ def test_a_clip_of_whole_size(tmp_path, theirs):
   out = imported(tmp_path)
   line = import_weights.parity_line("hf-clip", tmp_path / "theirs", out)
   assert float(line.split()[3]) < 1e-4
-  found = CaptionFit.load(str(out)).score(clip_of(16, 240, 320), "the cat")
-  assert 0 <= found.clip_score <= 100
+  fit = CaptionFit.load(str(out))
+  assert 0 <= caption_score(fit, clip_of(16, 240, 320), "the cat") <= 100
 
 
 def test_score_tells_both_of_folders(ours, fit, tmp_path):
   """Of clips with captions, beside the scores of others' captions."""
-  told = {"a": "the cat", "b": "a dog", "c": "a dog"}
+  told = {"a": "the cat", "b": LONG, "c": LONG}
   clips = {name: clip_of(4 + i, 40, 40)[i:] for i, name in enumerate(told)}
   for name, caption in told.items():
     media.write_webp(tmp_path / "made" / f"{name}.webp", clips[name], 16)
@@ -270,18 +273,20 @@ def test_score_tells_both_of_folders(ours, fit, tmp_path):
   )
   rows = json.loads(out.read_text())["rows"]
   found = {row["card"]["score"]: row for row in rows["generated"]}
-  wanted = [fit.score(clips[name], caption) for name, caption in told.items()]
-  assert found["CLIP score"]["value"] == pytest.approx(
-    np.mean([one.clip_score for one in wanted]), rel=1e-4
-  )
+
+  def mean(pairs):
+    scores = [caption_score(fit, clips[name], words) for name, words in pairs]
+    return pytest.approx(np.mean(scores), rel=1e-4)
+
+  assert found["CLIP score"]["value"] == mean(told.items())
+  consistent = [frame_consistency(fit.frames(clip)) for clip in clips.values()]
   assert found["CLIP consistency"]["value"] == pytest.approx(
-    np.mean([one.frame_consistency for one in wanted]), rel=1e-4
+    np.mean(consistent), rel=1e-4
   )
+  assert found["CLIP captions cut"]["value"] == pytest.approx(2 / 3)
   floor = found["CLIP score, others'"]
   swapped = [("b", "the cat"), ("c", "the cat")]
-  assert floor["value"] == pytest.approx(
-    np.mean([fit.score(clips[n], c).clip_score for n, c in swapped]), rel=1e-4
-  )
+  assert floor["value"] == mean(swapped)
   card = floor["card"]
   assert (card["network"], card["generated"]) == ("clip", 2)
   assert card["network_sha256"] == fit.fingerprint

@@ -21,6 +21,14 @@ def test_its_tables_are_those_of_the_results(name):
   assert table in (DOCS / "evaluation.md").read_text(encoding="utf-8")
 
 
+def test_a_table_holds_scores_without_an_interval(tmp_path):
+  row = {"value": 21.345, "std": 0.61, "card": {"score": "IS"}}
+  file = tmp_path / "scores.json"
+  file.write_text(json.dumps({"rows": {"generated": [row], "real": []}}))
+  table = scripts.load(DOCS / "score_table.py").table(file)
+  assert table.splitlines()[-1] == "| IS | 21 (std 0.61) |  |"
+
+
 @pytest.mark.parametrize("name", TABLES)
 def test_the_cards_of_results_are_whole(name):
   rows = json.loads((DOCS / "runs" / name).read_text(encoding="utf-8"))["rows"]

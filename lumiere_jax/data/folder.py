@@ -19,13 +19,9 @@ from lumiere_jax.data.source import (
   read_attribution,
 )
 from lumiere_jax.errors import UserError, nearest
-from lumiere_jax.media import Unusable
+from lumiere_jax.media import VIDEOS, Unusable
 
-# By the ends of their names; a list of captions may name others.
-VIDEOS = (
-  *(".3gp", ".avi", ".flv", ".gif", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4"),
-  *(".mpeg", ".mpg", ".mts", ".ogv", ".ts", ".webm", ".wmv"),
-)
+# By the ends of their names, as videos; a list of captions may name others.
 IMAGES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 # Columns, or keys, that captions lists use for the two things; the first that
 # is there counts.

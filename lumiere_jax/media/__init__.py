@@ -5,7 +5,13 @@ Inside, pixels are floats in [-1, 1]; here and outside, uint8 with clips as
 (t, h, w, c).
 """
 
-from lumiere_jax.media.beside import read_caption, read_sidecar
+from lumiere_jax.media.beside import (
+  CLIPS,
+  VIDEOS,
+  clips_among,
+  read_caption,
+  read_sidecar,
+)
 from lumiere_jax.media.files import (
   check_free,
   claim,
@@ -42,7 +48,9 @@ from lumiere_jax.media.write import (
 )
 
 __all__ = [
+  "CLIPS",
   "FITS",
+  "VIDEOS",
   "Clip",
   "Facts",
   "Footage",
@@ -52,6 +60,7 @@ __all__ = [
   "Wish",
   "check_free",
   "claim",
+  "clips_among",
   "contact_sheet",
   "contact_sheet_many",
   "encode_mp4",

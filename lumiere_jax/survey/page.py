@@ -27,7 +27,7 @@ QUESTIONS = {
   "quality": "Which clip looks better, in its frames and its movement?",
   "text": "Which clip fits the words better?",
 }
-CLIPS = (".mp4", ".webm", ".mov", ".webp", ".gif")
+_VIDEOS = (".webp", *media.VIDEOS)  # Arrays tell no rate.
 _LEAST_PX = 256  # Smaller clips are shown enlarged by whole pixels.
 
 
@@ -42,7 +42,7 @@ def find_pairs(a: Path, b: Path) -> dict[str, tuple[Path, Path]]:
   if not names:
     raise UserError(
       f"no clip is in both {a} and {b}: names must be equal but for "
-      f"{', '.join(CLIPS)}"
+      f"{', '.join(_VIDEOS)}"
     )
   return {name: (found[0][name], found[1][name]) for name in names}
 
@@ -50,11 +50,8 @@ def find_pairs(a: Path, b: Path) -> dict[str, tuple[Path, Path]]:
 def _clips(folder: Path) -> dict[str, Path]:
   if not folder.is_dir():
     raise UserError(f"{folder} is no folder of clips")
-  return {
-    file.stem: file
-    for file in sorted(folder.iterdir())
-    if file.suffix.lower() in CLIPS and not file.stem.endswith(".low")
-  }
+  files = (f for f in folder.iterdir() if f.suffix.lower() in _VIDEOS)
+  return {file.stem: file for file in media.clips_among(files)}
 
 
 def prompt_of(name: str, path: Path) -> str:
@@ -238,16 +235,20 @@ def _answers(key: Mapping[str, Any], path: Path) -> Mapping[str, Any]:
   try:
     told = json.loads(path.read_text(encoding="utf-8"))
     study, _, answers = told["study"], told["rater"], told["answers"]
-    sides = {
-      given[question]
-      for given in answers.values()
-      for question in key["questions"]
-      if question in given
-    }
-  except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+  except (OSError, ValueError, KeyError, TypeError) as error:
     raise UserError(f"{path} holds no answers: {error!r}") from None
   if study != key["study"]:
     raise UserError(f"{path} is of study {study!r}, not of {key['study']!r}")
-  if not sides <= {"left", "right"}:
-    raise UserError(f"{path} has answers that are neither left nor right")
+  # By item, and in each by question.
+  if not isinstance(answers, dict):
+    raise UserError(f"{path}: its answers are no object but {answers!r:.60}")
+  for item, given in answers.items():
+    if not isinstance(given, dict):
+      raise UserError(f"{path}: item {item!r} is no object but {given!r:.60}")
+    for question in key["questions"]:
+      if given.get(question, "left") not in ("left", "right"):
+        raise UserError(
+          f"{path}: item {item!r} has {question}={given[question]!r:.60}, "
+          "neither left nor right"
+        )
   return told

@@ -153,7 +153,12 @@ def test_raters_who_fail_checks_are_left_out(folders, tmp_path, capsys):
   [
     ({"study": "other"}, "is of study 'other'"),
     ({"answers": {"x": {"quality": "left"}}}, "no item 'x'"),
-    ({"answers": 3}, "holds no answers"),
+    ({"answers": 3}, "answers are no object but 3"),
+    ({"answers": {"x": ["left"]}}, r"item 'x' is no object but \['left'\]"),
+    (
+      {"answers": {"x": {"quality": ["left"]}}},
+      r"quality=\['left'\], neither left nor right",
+    ),
   ],
 )
 def test_answers_of_something_else_are_told(folders, tmp_path, change, why):
