@@ -41,7 +41,7 @@ def test_the_cards_of_results_are_whole(name):
 def test_the_losses_of_both_initialisations_are_those_of_the_runs():
   text = (DOCS / "evaluation.md").read_text(encoding="utf-8")
   made = scripts.load(DOCS / "loss_curves.py")
-  for name in ("identity", "he"):
+  for name in ("identity", "identity_2", "he", "he_2"):
     held_out = made.held_out_losses(DOCS / "runs" / f"init_{name}.jsonl")
     for step in (20, 200):
       assert f"{held_out[step]:.4f}" in text
