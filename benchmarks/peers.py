@@ -9,6 +9,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from benchmarks.comparison import Size
+from lumiere_jax import parity
+from lumiere_jax.errors import UserError
+
+_KARRAS = "denoising_diffusion_pytorch"
 
 
 @dataclass(frozen=True)
@@ -83,13 +87,12 @@ def _karras_unet() -> Any:
   They bring trainers, which want torchvision and accelerate; the U-Net and its
   attention need neither.
   """
-  name = "denoising_diffusion_pytorch"
-  if name not in sys.modules:
-    spec = importlib.util.find_spec(name)
-    package = types.ModuleType(name)
+  if _KARRAS not in sys.modules:
+    spec = importlib.util.find_spec(_KARRAS)
+    package = types.ModuleType(_KARRAS)
     package.__path__ = list(spec.submodule_search_locations)
-    sys.modules[name] = package
-  return importlib.import_module(f"{name}.karras_unet").KarrasUnet
+    sys.modules[_KARRAS] = package
+  return importlib.import_module(f"{_KARRAS}.karras_unet").KarrasUnet
 
 
 def motion(size: Size) -> Peer:
@@ -176,3 +179,14 @@ PEERS: dict[str, Callable[[Size], Peer]] = {
   "motion": motion,
   "unet3d": unet3d,
 }
+_PACKAGES = {"lumiere_pytorch": ("lumiere_pytorch", _KARRAS)}
+
+
+def check_installed(peer: str) -> None:
+  """Raises UserError if a peer's packages are not there."""
+  names = ("torch", *_PACKAGES.get(peer, ("diffusers",)))
+  if missing := parity.missing_packages(*names):
+    raise UserError(
+      f"--peer={peer} needs {', '.join(missing)}: "
+      "benchmarks/README.md installs it"
+    )

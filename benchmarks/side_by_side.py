@@ -11,7 +11,7 @@ PEER_compiled_WORK.json.
 from collections.abc import Sequence
 
 from benchmarks import comparison, ours, theirs
-from benchmarks.peers import PEERS
+from benchmarks.peers import PEERS, check_installed
 from lumiere_jax import cli
 
 MODULE = "benchmarks.side_by_side"
@@ -43,7 +43,9 @@ def main(argv: Sequence[str]) -> None:
     )
     comparison.tell({**told, "network": args.peer, "name": "theirs"})
     return
-  ours.count(size, args.work)  # Refuses what cannot be, before all turns.
+  # Both refuse what cannot be, before all turns.
+  check_installed(args.peer)
+  ours.count(size, args.work)
   results = comparison.take_turns(MODULE, args, ("ours", "theirs"))
   parts = [args.peer, "compiled" if args.compile else "", args.work]
   if args.device != "cpu":

@@ -5,11 +5,12 @@ python -m benchmarks.table
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from benchmarks.comparison import RESULTS, WORKS
+from lumiere_jax import cli
 
 NAMES = {
   "lumiere_pytorch": "lumiere-pytorch",
@@ -237,11 +238,12 @@ def _read_one(name: str) -> dict[str, Any]:
   return json.loads((RESULTS / f"{name}.json").read_text())
 
 
-def main() -> None:
+def main(argv: Sequence[str]) -> None:
+  cli.Parser(prog="benchmarks.table", description=__doc__).parse_args(argv)
   for name, tables in documents().items():
     for table in tables:
       print(f"docs/{name}:", *table, "", sep="\n")
 
 
 if __name__ == "__main__":
-  main()
+  cli.run(main)

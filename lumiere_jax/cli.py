@@ -23,6 +23,7 @@ from lumiere_jax.config import Config, from_dict, override, to_dict
 from lumiere_jax.errors import (
   INTERRUPTED,
   MISTAKE,
+  UNREAD,
   UserError,
   of_the_disk,
 )
@@ -51,12 +52,16 @@ def run(main: Callable[[Sequence[str]], None]) -> None:
   warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
   try:
     main(sys.argv[1:])
+    sys.stdout.flush()  # What is closed is found here, not at the end.
   except UserError as error:
     print(f"error: {error}", file=sys.stderr)
     _leave(error.status)
   except KeyboardInterrupt:
     print("interrupted", file=sys.stderr)
     _leave(INTERRUPTED)
+  except BrokenPipeError:
+    print("what this program prints is not read any more", file=sys.stderr)
+    _leave(UNREAD)
   except Exception as error:
     if of_the_disk(error):
       print(f"error: {error}", file=sys.stderr)

@@ -10,6 +10,7 @@ MISTAKE = 2  # The same command would fail again.
 DIVERGED = 3  # Likewise: training did not recover by itself.
 HUNG = 124  # As of `timeout`: worth trying again.
 INTERRUPTED = 130  # Ctrl-C.
+UNREAD = 141  # As of a process that SIGPIPE ended: `| head` has seen enough.
 PREEMPTED = 143  # As of a process that SIGTERM ended: saved, and to go on.
 
 # What a full or locked disk makes of a write.

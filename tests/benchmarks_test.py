@@ -8,9 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import memory, ours, resampling, table, temporal_forms
+from benchmarks import (
+  memory,
+  ours,
+  resampling,
+  side_by_side,
+  table,
+  temporal_forms,
+)
 from benchmarks.comparison import Size
-from lumiere_jax import build, trees
+from lumiere_jax import build, parity, trees
 from lumiere_jax.errors import UserError
 from lumiere_jax.models.stunet import is_temporal
 from lumiere_jax.profiling.network import Call, count_network
@@ -120,12 +127,20 @@ def test_networks_of_diffusers_are_built_and_train(name):
     (memory, ["--out=no/where.json"], "there is no folder no"),
     (temporal_forms, ["--out=a.json", "--repeats=0"], "'0' must be a whole"),
     (temporal_forms, ["--out=no/a.json"], "there is no folder no"),
+    (table, ["--out=a.json"], "unrecognized arguments: --out=a.json"),
   ],
 )
 def test_mistakes_are_one_line(module, argv, message):
   with pytest.raises(UserError, match=message) as told:
     module.main(argv)
   assert "\n" not in str(told.value)
+
+
+def test_a_peer_that_is_not_installed_is_told(monkeypatch):
+  monkeypatch.setattr(parity, "missing_packages", lambda *names: names[1:])
+  message = "needs lumiere_pytorch, denoising_diffusion_pytorch: benchmarks/"
+  with pytest.raises(UserError, match=message):
+    side_by_side.main(["--peer=lumiere_pytorch"])
 
 
 ENVIRONMENT = {

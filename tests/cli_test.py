@@ -129,6 +129,34 @@ def test_a_program_leaves_at_once_while_devices_work(
   assert not os.path.exists(f"/proc/{child}")
 
 
+def test_output_that_is_not_read_any_more_is_told(tmp_path):
+  """Whether it fills the pipe or not."""
+  path = tmp_path / "telling.py"
+  path.write_text(
+    "import sys\nfrom lumiere_jax import cli\n"
+    "def main(argv):\n"
+    "  print('a', flush=True)\n"
+    "  sys.stdin.read()\n"
+    "  print(int(argv[0]) * 'b')\n"
+    "if __name__ == '__main__':\n"
+    "  cli.run(main)\n"
+  )
+  for size in (1, 10**6):
+    process = subprocess.Popen(
+      [sys.executable, str(path), str(size)],
+      env={**os.environ, "PYTHONPATH": os.getcwd()},
+      stdin=subprocess.PIPE,
+      stdout=subprocess.PIPE,
+      stderr=subprocess.PIPE,
+      text=True,
+    )
+    process.stdout.readline()
+    process.stdout.close()
+    _, told = process.communicate()
+    assert process.returncode == 141
+    assert told == "what this program prints is not read any more\n"
+
+
 def test_a_missing_config_is_answered_with_configs(tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
   (tmp_path / "setup.py").write_text("import sys")
