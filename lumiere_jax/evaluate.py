@@ -12,7 +12,6 @@ clips come from the data set, so --config.data.data_dir must hold it.
 
 import argparse
 import dataclasses
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -87,8 +86,7 @@ def main(argv: Sequence[str]) -> None:
   cli.enable_compilation_cache()
   with cli.output_folder("--out", str(Path(args.out).parent)):
     report = evaluate(config, options)
-  with media.new_file(args.out) as temporary:
-    temporary.write_text(json.dumps(report, indent=2) + "\n")
+  media.write_json(args.out, report)
   print(format_table(report))
   print(args.out)
 

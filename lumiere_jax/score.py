@@ -71,8 +71,7 @@ def main(argv: Sequence[str]) -> None:
   print(format_rows(result["rows"]))
   _tell_left_out({"generated": generated, "real": real})
   if args.out:
-    with media.new_file(args.out) as path:
-      path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    media.write_json(args.out, result)
 
 
 def _tell_left_out(folders: Mapping[str, Folder | None]) -> None:

@@ -91,8 +91,7 @@ def _build(args: argparse.Namespace) -> None:
     key = page.build(
       pairs, new, plan, lambda clip, number: _spoilt(clip, seed, number)
     )
-    with media.new_file(key_path) as path:
-      path.write_text(json.dumps(key, indent=1) + "\n", encoding="utf-8")
+    media.write_json(key_path, key)
   print(
     f"{len(pairs)} pairs, {args.raters} lists of {args.each or len(pairs)} and "
     f"{args.checks} checks: {Path(args.out) / 'index.html'}, key {key_path}"
@@ -168,8 +167,7 @@ def _analyse(args: argparse.Namespace) -> None:
       }
   print(_as_text(result))
   if args.out:
-    with media.new_file(args.out) as path:
-      path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    media.write_json(args.out, result)
   if args.plot:
     with media.new_file(args.plot) as path:
       draw_preferences(result, path)

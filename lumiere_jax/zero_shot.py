@@ -12,7 +12,6 @@ and several processes at once (launch/) share the work.
 import argparse
 import dataclasses
 import functools
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -77,8 +76,7 @@ def main(argv: Sequence[str]) -> None:
     generated, real = _gathered(config, protocol, networks, share, options)
     if share.index == 0:
       result = _result(protocol, config, networks, generated, real, options)
-      with media.new_file(args.out) as temporary:
-        temporary.write_text(json.dumps(result, indent=2) + "\n")
+      media.write_json(args.out, result)
       print(format_result(result))
       print(args.out)
     # Whoever leaves earlier is missed after some minutes.

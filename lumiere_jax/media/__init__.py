@@ -18,6 +18,7 @@ from lumiere_jax.media.files import (
   free_path,
   new_file,
   publish_together,
+  write_json,
 )
 from lumiere_jax.media.pixels import Clip, to_float, to_uint8
 from lumiere_jax.media.read import Footage, read_video
@@ -80,6 +81,7 @@ __all__ = [
   "to_float",
   "to_uint8",
   "transcode",
+  "write_json",
   "write_mp4",
   "write_png",
   "write_webp",

@@ -40,6 +40,13 @@ def new_file(path: str | os.PathLike[str]) -> Iterator[Path]:
       temporary.unlink()
 
 
+def write_json(path: str | os.PathLike[str], value: Any) -> None:
+  """Writes a new file of JSON. Raises UserError as `new_file`."""
+  with new_file(path) as temporary:
+    text = json.dumps(value, indent=2)
+    temporary.write_text(text + "\n", encoding="utf-8")
+
+
 def check_free(path: str | os.PathLike[str]) -> None:
   """Raises UserError if something lies at the path: nothing is overwritten."""
   if os.path.lexists(path):
@@ -83,8 +90,7 @@ def claim(
   note = Path(folder) / "made_with.json"
   if not note.is_file():
     try:
-      with new_file(note) as temporary:
-        temporary.write_text(json.dumps(made_with, indent=2) + "\n")
+      write_json(note, dict(made_with))
       return
     except UserError:
       if not note.is_file():
