@@ -30,7 +30,8 @@ class Kind:
   Attributes:
     title: what its Frechet and kernel distances are called by; of I3D's, FVD
       and KVD, the title is empty.
-    resize: how frames come to its size, for the protocol card.
+    resize: how frames come to its size, for the protocol card; what its
+      config.json says stands in braces.
     frames: fewest frames of a clip, where config.json tells none.
     exactly: whether clips have no more.
     by_frame: whether it sees each frame by itself; the features of a clip are
@@ -126,7 +127,7 @@ KINDS = {
   ),
   "videomae": Kind(
     title="VideoMAE",
-    resize="centre square, bilinear with antialiasing",
+    resize="centre square, bilinear to {image_px} with antialiasing",
     frames=16,
     exactly=True,
     params=lambda config: videomae.abstract_params(_videomae(config).cfg),
@@ -158,7 +159,10 @@ KINDS = {
   ),
   "c3d": Kind(
     title="C3D",
-    resize="bilinear to 128 x 171 without antialiasing, middle 112 x 112",
+    resize=(
+      "bilinear to 128 x 171 without antialiasing, middle 112 x 112, {order} "
+      "less {mean}"
+    ),
     frames=c3d.FRAMES,
     exactly=True,
     params=lambda config: c3d.abstract_params(config["classes"]),
@@ -177,6 +181,7 @@ class Extractor:
     kind: name in `KINDS`.
     fingerprint: SHA-256 of its weights, however they are stored.
     frames: fewest frames of a clip; of some kinds, the only number of them.
+    resize: how frames come to its size, for the protocol card.
   """
 
   def __init__(
@@ -191,6 +196,7 @@ class Extractor:
     self._params = jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), params)
     known = KINDS[kind]
     self.frames = config.get("frames", known.frames)
+    self.resize = known.resize.format(**config)
     self._run = jax.jit(
       lambda params, clip: known.features(
         params, config, clip.astype(jnp.float32)

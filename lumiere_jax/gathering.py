@@ -86,7 +86,7 @@ class _Kept:
           **made_with,
           "network": network.kind,
           "network_sha256": network.fingerprint,
-          "resize": network.known.resize,
+          "resize": network.resize,
         },
       )
       for name, network in networks.items()
@@ -109,6 +109,8 @@ class Generated:
   Attributes:
     keys: names of all clips, in their order.
     stores: features of each network, by its name.
+    made_with: what clips depend on beside their numbers: weights, sampler,
+      text, prompts.
   """
 
   def __init__(
@@ -120,7 +122,7 @@ class Generated:
       UserError: something else is kept there, or it cannot be written to.
     """
     self._model, self._protocol = model, protocol
-    made_with = {
+    self.made_with = made_with = {
       **sampled_with(model, protocol.seed, model.config.sampler),
       "text": _text_made_with(model),
       "clips": protocol.clips,
@@ -200,6 +202,7 @@ class Real:
     spoilt: features that a distance's network makes of canaries, by
       `canary_key`.
     left_out: why a file is in none of them, as far as `read` has seen.
+    fingerprint: SHA-256 of the files' names and sizes.
   """
 
   def __init__(
@@ -216,12 +219,13 @@ class Real:
     self._cut = cut_of(protocol)
     self.files = {f.relative_to(found.path).as_posix(): f for f in found.files}
     self.left_out: dict[str, str] = {}
+    self.fingerprint = _listing(self.files)
     made_with = {
       "frames": self._cut.frames,
       "fps": self._cut.fps,
       "clip_rule": self._cut.rule,
       "files": len(self.files),
-      "files_sha256": _listing(self.files),
+      "files_sha256": self.fingerprint,
     }
     work = Path(protocol.work)
     self._kept = _Kept(work / "real", networks, made_with)

@@ -6,32 +6,23 @@ A meter makes a vector of every clip, and scores of the vectors of all.
 
 import dataclasses
 import functools
-import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-from lumiere_jax import extractors
-from lumiere_jax.caption_fit import (
-  KIND,
-  CaptionFit,
-  clip_score,
-  frame_consistency,
-)
 from lumiere_jax.errors import UserError
-from lumiere_jax.evaluation.plain import PLAIN, plain_measures
 from lumiere_jax.extractors import Extractor
 from lumiere_jax.scores import Clip
-from lumiere_jax.scoring import canaries
-from lumiere_jax.scoring.slices import periodicity
-from lumiere_jax.scoring.table import (
+from lumiere_jax.scoring.enough import (
   SPLITS,
-  Rows,
-  Source,
   check_enough,
   check_splits,
+  lacking,
+)
+from lumiere_jax.scoring.table import (
+  Rows,
+  Source,
   inception_row,
   mixed,
   rows_beside,
@@ -39,14 +30,8 @@ from lumiere_jax.scoring.table import (
   score_means,
 )
 from lumiere_jax.shapes import Float
-from lumiere_jax.weights import folder
 
 Vectors = Float[np.ndarray, "_ _"]
-
-_CAPTIONS = (
-  *("CLIP score", "CLIP score, others'", "CLIP captions cut"),
-  "CLIP consistency",
-)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -84,11 +69,13 @@ class Sets:
     generated: of those that are scored.
     real: of the real ones; None if none are given.
     spoilt: of every second real clip, by canary.
+    sizes: of the frames of "generated" and "real" clips, as HEIGHT x WIDTH.
   """
 
   generated: Vectors
   real: Vectors | None = None
   spoilt: Mapping[str, Vectors] = dataclasses.field(default_factory=dict)
+  sizes: Mapping[str, Sequence[str]] = dataclasses.field(default_factory=dict)
 
   def by_name(self) -> dict[str, Vectors]:
     """All sets that are scored each by itself, as tables name them.
@@ -110,7 +97,7 @@ class Meter(Protocol):
   name: str
 
   def check(self, real: int | None, made: int, setting: Setting) -> None:
-    """Refuses too few clips, before any is read.
+    """Refuses too few clips, or too short ones, before any is read.
 
     Args:
       real: files of real clips; None if none are given.
@@ -118,7 +105,7 @@ class Meter(Protocol):
       setting: of the scores.
 
     Raises:
-      UserError: they are too few.
+      UserError: they are.
     """
     ...
 
@@ -130,6 +117,10 @@ class Meter(Protocol):
     """Scores by the names of sets. Raises UserError of too few clips."""
     ...
 
+  def lacking(self, sets: Sets, setting: Setting) -> dict[str, str]:
+    """Scores that `rows` leaves out, and why."""
+    ...
+
 
 class Distances:
   """Frechet and kernel distances in the features of a network."""
@@ -139,7 +130,8 @@ class Distances:
     self._extractor, self.name = extractor, extractor.kind
 
   def check(self, real: int | None, made: int, setting: Setting) -> None:
-    """Passes what has a distance. Raises UserError of too few clips."""
+    """Passes what has a distance. Raises UserError if there is none."""
+    self._extractor.check_frames(setting.clips.frames)
     if real is None:
       raise UserError(f"scores of {self.name} are against --real clips")
     check_enough(
@@ -159,23 +151,35 @@ class Distances:
     Raises:
       UserError: there are too few clips.
     """
-    extractor, real, made = self._extractor, sets.real, sets.generated
+    real, made = sets.real, sets.generated
     # What could not be read is not there.
     self.check(None if real is None else len(real), len(made), setting)
-    source = setting.source(
-      extractor.kind,
-      extractor.fingerprint,
-      extractor.known.resize,
-      extractor.known.title,
-    )
-
     scored = functools.partial(
       score_all,
-      source,
+      self._source(setting),
       allow_small=setting.allow_small,
       rounds=setting.rounds,
     )
     return rows_beside(scored, real, made, sets.spoilt)
+
+  def _source(self, setting: Setting) -> Source:
+    extractor = self._extractor
+    return setting.source(
+      extractor.kind,
+      extractor.fingerprint,
+      extractor.resize,
+      extractor.known.title,
+    )
+
+  def lacking(self, sets: Sets, setting: Setting) -> dict[str, str]:
+    """The Frechet distance in all dimensions, of few clips."""
+    return lacking(
+      self._source(setting).name(kernel=False),
+      0 if sets.real is None else len(sets.real),
+      len(sets.generated),
+      self._extractor.dimensions,
+      allow_small=setting.allow_small,
+    )
 
 
 class Inception:
@@ -186,7 +190,8 @@ class Inception:
     self._extractor, self.name = extractor, extractor.kind
 
   def check(self, real: int | None, made: int, setting: Setting) -> None:
-    """Passes what has a score. Raises UserError of too few clips."""
+    """Passes what has a score. Raises UserError if there is none."""
+    self._extractor.check_frames(setting.clips.frames)
     for count in (made, *(() if real is None else (real,))):
       check_splits(
         count, self._extractor.dimensions, allow_small=setting.allow_small
@@ -204,7 +209,7 @@ class Inception:
     """
     extractor = self._extractor
     source = setting.source(
-      extractor.kind, extractor.fingerprint, extractor.known.resize
+      extractor.kind, extractor.fingerprint, extractor.resize
     )
     self.check(
       None if sets.real is None else len(sets.real),
@@ -219,6 +224,15 @@ class Inception:
       found[name] = [inception_row(source, logits, real=name != "generated")]
     return found
 
+  def lacking(self, sets: Sets, setting: Setting) -> dict[str, str]:
+    """The score of half of the real clips, of few."""
+    del setting
+    return {
+      f"IS, {name}": f"{len(logits)} clips for {SPLITS} parts"
+      for name, logits in sets.by_name().items()
+      if len(logits) < SPLITS
+    }
+
 
 class Means:
   """Means of values that each clip has by itself."""
@@ -230,7 +244,8 @@ class Means:
     values: Callable[[Clip], Sequence[float]],
     *,
     sha256: str = "",
-    resize: str = "none",
+    resize: str = "",
+    hint: str = "",
   ):
     """Takes the names of the values, and what gives them.
 
@@ -239,13 +254,15 @@ class Means:
       names: of the values.
       values: of a clip, in the same order; not a number where it has none.
       sha256: of the network's weights.
-      resize: how frames come to its size.
+      resize: how frames come to its size; "" if they are taken as they are, so
+        that values depend on how large they are.
+      hint: behind the words that no clip has such a value.
     """
     self.name, self._names, self._values = name, tuple(names), values
-    self._network = (name, sha256, resize)
+    self._network, self._hint = (name, sha256, resize), hint
 
   def check(self, real: int | None, made: int, setting: Setting) -> None:
-    """Passes all: a mean is of any number of clips."""
+    """Passes all: a mean is of any number of clips of any length."""
     del real, made, setting
 
   def __call__(self, clip: Clip) -> Float[np.ndarray, " d"]:
@@ -254,105 +271,25 @@ class Means:
 
   def rows(self, sets: Sets, setting: Setting) -> Rows:
     """The means of each set of clips."""
-    source = setting.source(*self._network)
-    return {
-      name: score_means(
-        source, self._names, values, setting.rounds, real=name != "generated"
+    found = {}
+    for name, values in sets.by_name().items():
+      real = name != "generated"
+      network, sha256, resize = self._network
+      if not resize:
+        sizes = sets.sizes.get("real" if real else "generated", ())
+        resize = f"none: frames of {', '.join(sizes)} pixels"
+      source = setting.source(network, sha256, resize)
+      found[name] = score_means(
+        source, self._names, values, setting.rounds, real=real
       )
-      for name, values in sets.by_name().items()
+    return found
+
+  def lacking(self, sets: Sets, setting: Setting) -> dict[str, str]:
+    """What no generated clip has a value of."""
+    del setting
+    nowhere = np.isnan(sets.generated).all(axis=0)
+    return {
+      name: f"no generated clip has one{self._hint}"
+      for name, missing in zip(self._names, nowhere, strict=True)
+      if missing
     }
-
-
-def pixels(stride: int = 1) -> Means:
-  """The measures that need no network, and how much clips repeat themselves.
-
-  Args:
-    stride: frames of the file for one of the clip.
-  """
-
-  def values(clip: Clip) -> list[float]:
-    found = plain_measures(clip.pixels, clip.fps / stride)
-    return [*found.values(), periodicity(clip.pixels)[0]]
-
-  return Means("pixels", (*PLAIN, "periodicity"), values)
-
-
-def captions(fit: CaptionFit) -> Means:
-  """CLIP score and frame consistency, and what the former is worth.
-
-  The score of others' captions is the floor: each clip with the caption of the
-  one before it that has another. The share of captions whose end is not read
-  tells where a score is of less than was asked for. Clips without a caption
-  have neither.
-  """
-  before: list[str] = []
-
-  def values(clip: Clip) -> list[float]:
-    seen = fit.frames(clip.pixels)
-    own = other = cut = math.nan
-    if clip.caption:
-      own = clip_score(seen, fit.caption(clip.caption))
-      cut = float(fit.is_cut(clip.caption))
-      others = [caption for caption in before if caption != clip.caption]
-      if others:
-        other = clip_score(seen, fit.caption(others[-1]))
-      before[:] = [*others[-1:], clip.caption]
-    return [own, other, cut, frame_consistency(seen)]
-
-  return Means(
-    fit.network, _CAPTIONS, values, sha256=fit.fingerprint, resize=fit.resize
-  )
-
-
-def load(path: str) -> Meter:
-  """The meter of a network that import_weights wrote.
-
-  Raises:
-    UserError: there is none.
-  """
-  kind = folder.load_config(Path(path)).get("features", {}).get("kind")
-  if kind == KIND:
-    return captions(CaptionFit.load(path))
-  extractor = extractors.load(path)
-  return Inception(extractor) if kind == "c3d" else Distances(extractor)
-
-
-def read_sets(
-  meters: Sequence[Meter],
-  real: Iterable[Clip] | None,
-  generated: Iterable[Clip],
-  seed: int,
-) -> list[Sets]:
-  """Reads every clip once, and has each meter measure it.
-
-  Args:
-    meters: what measures.
-    real: real clips; None for none.
-    generated: those to score.
-    seed: of the canaries.
-
-  Raises:
-    UserError: a meter cannot measure a clip.
-  """
-  clean: list[list[np.ndarray]] = []
-  spoilt: dict[str, list[list[np.ndarray]]] = {n: [] for n in canaries.CANARIES}
-  for index, clip in enumerate(real or ()):
-    clean.append([meter(clip) for meter in meters])
-    if index % 2:  # As many stay as a reference.
-      for name, rows in spoilt.items():
-        worse = canaries.spoil(name, clip.pixels, seed, index)
-        worse = clip._replace(pixels=worse)
-        rows.append([meter(worse) for meter in meters])
-  made = [[meter(clip) for meter in meters] for clip in generated]
-  return [
-    Sets(
-      generated=np.stack([row[i] for row in made]),
-      real=np.stack([row[i] for row in clean]) if clean else None,
-      spoilt={
-        name: np.stack([row[i] for row in rows])
-        for name, rows in spoilt.items()
-        if rows
-      },
-    )
-    for i in range(len(meters))
-  ]

@@ -32,12 +32,13 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from lumiere_jax import cli, media, meters
+from lumiere_jax import cli, measuring, media, meters
 from lumiere_jax.errors import UserError
+from lumiere_jax.evaluation.plain import LEAST_FRAMES
 from lumiere_jax.scores import Clip, Cut, Folder
 from lumiere_jax.scoring.card import Card, check_comparable
 from lumiere_jax.scoring.slices import xt_slice
-from lumiere_jax.scoring.table import Source, format_rows
+from lumiere_jax.scoring.table import Rows, Source, format_rows
 from lumiere_jax.shapes import UInt8
 
 _SLICES = 4  # Clips of each kind on a picture.
@@ -65,19 +66,31 @@ def main(argv: Sequence[str]) -> None:
     _draw_slices(args.xt_slice, args.row, generated, real)
     print(args.xt_slice)
     if not args.out and not args.network:
-      _tell_left_out({"generated": generated, "real": real})
+      _tell_left_out(_left_out(generated, real))
       return
   result = _score(args, cut, generated, real)
   print(format_rows(result["rows"]))
-  _tell_left_out({"generated": generated, "real": real})
+  _tell_left_out(result["left_out"])
   if args.out:
     media.write_json(args.out, result)
 
 
-def _tell_left_out(folders: Mapping[str, Folder | None]) -> None:
-  for name, folder in folders.items():
-    if folder and folder.left_out:
-      why = folder.left_out
+def _left_out(
+  generated: Folder, real: Folder | None
+) -> dict[str, dict[str, str]]:
+  """Why clips are in no score."""
+  return {
+    "real": real.left_out if real else {},
+    "generated": generated.left_out,
+  }
+
+
+def _tell_left_out(left_out: Mapping[str, Mapping[str, str]]) -> None:
+  for name, why in left_out.items():
+    if name == "scores":
+      for score, reason in why.items():
+        print(f"{score} was not measured: {reason}")
+    elif why:
       first = next(iter(why.values()))
       print(f"{len(why)} {name} clips were left out, the first: {first}")
 
@@ -120,13 +133,22 @@ def _score(
   Raises:
     UserError: of clips, networks or their numbers.
   """
-  used = [meters.pixels(cut.stride), *map(meters.load, args.network)]
+  used, missing = list(map(measuring.load, args.network)), {}
+  if cut.frames >= LEAST_FRAMES:
+    used.insert(0, measuring.pixels(cut.stride))
+  elif used:
+    needed = f"--frames={cut.frames} are fewer than {LEAST_FRAMES}"
+    missing["what needs no network"] = needed
+  else:
+    raise UserError(
+      f"--frames={cut.frames}: what needs no network needs {LEAST_FRAMES}"
+    )
   clips = Source(
     frames=cut.frames,
-    fps=0.0,  # Until they are read.
+    fps=0.0,  # Until they are read, as is which the real ones are.
     stride=cut.stride,
     clip_rule=cut.rule,
-    reference=args.reference or (real.path.name if real else ""),
+    reference="",
     seed=cli.check_seed(args.seed),
   )
   setting = meters.Setting(
@@ -134,49 +156,53 @@ def _score(
   )
   for meter in used:
     meter.check(real and len(real), len(generated), setting)
+  first = next(iter(generated))
   cli.enable_compilation_cache()
   with (
-    contextlib.closing(_shown(real, "real")) as bar_real,
-    contextlib.closing(_shown(generated, "generated")) as bar_generated,
+    contextlib.closing(_shown(real, "real", first)) as of_real,
+    contextlib.closing(_shown(generated, "generated", first)) as of_made,
   ):
-    sets = meters.read_sets(used, real and bar_real, bar_generated, clips.seed)
-  rate = _rate(generated, real)
-  setting = dataclasses.replace(
-    setting, clips=dataclasses.replace(clips, fps=rate)
+    sets = measuring.read_sets(used, real and of_real, of_made, clips.seed)
+  clips = dataclasses.replace(
+    clips, fps=float(_nominal(first.fps)), reference=_reference(args, real)
   )
-  rows: meters.Rows = {}
+  setting = dataclasses.replace(setting, clips=clips)
+  rows: Rows = {}
   for meter, found in zip(used, sets, strict=True):
     for name, scores in meter.rows(found, setting).items():
       rows.setdefault(name, []).extend(scores)
+    missing |= meter.lacking(found, setting)
   return {
     "rows": rows,
-    "left_out": {
-      "real": real.left_out if real else {},
-      "generated": generated.left_out,
-    },
+    "left_out": {**_left_out(generated, real), "scores": missing},
   }
 
 
-def _shown(clips: Folder | None, name: str) -> Generator[Clip, None, None]:
-  """Clips, with a bar that begins with the first and ends with the last."""
-  with tqdm(clips, desc=name, file=sys.stderr) as bar:
-    yield from bar
+def _reference(args: argparse.Namespace, real: Folder | None) -> str:
+  """What cards call the real clips: a name, and which files they are."""
+  if real is None:
+    return ""
+  name = args.reference or real.path.name
+  return f"{name}, sha256 {real.fingerprint[:16]}"
 
 
-def _rate(generated: Folder, real: Folder | None) -> float:
-  """Frames a second of all clips.
+def _shown(
+  clips: Folder | None, name: str, first: Clip
+) -> Generator[Clip, None, None]:
+  """Clips, with a bar that begins with the first and ends with the last.
 
   Raises:
-    UserError: they differ, so that a score would be of speed too.
+    UserError: one is of another frame rate than the first of the generated
+      ones, so that a score would be of speed too.
   """
-  rates = {*generated.rates, *(real.rates if real else ())}
-  nominal = sorted({_nominal(rate) for rate in rates})
-  if len(nominal) > 1:
-    raise UserError(
-      f"clips have {', '.join(f'{n:g}' for n in nominal)} frames a second: "
-      "--fps brings all to one rate"
-    )
-  return float(nominal[0])
+  with tqdm(clips, desc=name, file=sys.stderr) as bar:
+    for clip in bar:
+      if _nominal(clip.fps) != _nominal(first.fps):
+        raise UserError(
+          f"{clip.name} has {_nominal(clip.fps):g} frames a second, "
+          f"{first.name} {_nominal(first.fps):g}: --fps brings all to one rate"
+        )
+      yield clip
 
 
 def _nominal(rate: float | int) -> float | int:
@@ -239,13 +265,17 @@ def _compare(names: str, force: bool) -> None:
   shared = [name for name in one if name in other]
   if not shared:
     raise UserError(f"{names}: no score is in both")
+  lines = []
   for name in shared:
     cards = [Card.from_dict(result[name]["card"]) for result in (one, other)]
     if not force:
       check_comparable(*cards)
     told = " and ".join(dict.fromkeys(card.hash for card in cards))
     values = [result[name]["value"] for result in (one, other)]
-    print(f"{name:<19} {values[0]:>10.4g} {values[1]:>10.4g}  card {told}")
+    lines.append(
+      f"{name:<19} {values[0]:>10.4g} {values[1]:>10.4g}  card {told}"
+    )
+  print("\n".join(lines))
 
 
 def _generated(path: str) -> dict[str, dict[str, Any]]:

@@ -2,7 +2,8 @@
 """Clips of files, as they are scored: which files, which of their frames."""
 
 import dataclasses
-from collections import Counter
+import hashlib
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,6 +12,7 @@ import numpy as np
 
 from lumiere_jax import media
 from lumiere_jax.errors import UserError
+from lumiere_jax.evaluation.plain import BLOCK_PX
 from lumiere_jax.shapes import UInt8
 
 Pixels = UInt8[np.ndarray, "t h w 3"]
@@ -43,7 +45,8 @@ class Cut:
   Attributes:
     frames: how many.
     fps: that the file is brought to first, by its timestamps; 0 keeps its own,
-      which arrays and animated images have by their sidecars only.
+      which arrays and animated images have by their sidecars only. An array
+      without a sidecar is taken to have it.
     stride: every which-th frame is taken.
   """
 
@@ -81,13 +84,28 @@ class Cut:
       if not fps:
         raise UserError(f"{path} tells no frame rate: --fps says it")
     if path.suffix.lower() == ".npy":
-      pixels = _load(path)
+      pixels = self._at_rate(_load(path), _told_rate(path) or fps)
     else:
       footage = media.read_video(path, fps=fps or None, num_frames=self.needed)
       pixels, fps = footage.clip[: footage.covered], footage.fps
+    if min(size := pixels.shape[1:3]) < BLOCK_PX:
+      raise UserError(
+        f"{path} has frames of {size[0]} x {size[1]} pixels: "
+        f"{BLOCK_PX} x {BLOCK_PX} is the least"
+      )
     if len(pixels) < self.needed:
       raise UserError(f"{path} has {len(pixels)} of {self.needed} frames")
     return pixels[: self.needed : self.stride], fps
+
+  def _at_rate(
+    self, pixels: UInt8[np.ndarray, "n h w 3"], told: float | int
+  ) -> Pixels:
+    """Frames of so many a second, brought to `fps` as those of videos are."""
+    if not self.fps or self.fps == told:
+      return pixels
+    timed = ((i / told, (i + 1) / told, i) for i in range(len(pixels)))
+    shown = itertools.islice(media.resampled(timed, self.fps), self.needed)
+    return pixels[[i for _, _, i in shown]]
 
 
 class Folder:
@@ -99,14 +117,13 @@ class Folder:
       all folders below. Of several files of one name one, and of clips that
       were enlarged not the small ones (`.low`) beside them.
     left_out: file by file, why it was left out of what was read.
-    rates: frames a second of what was read, and how many clips had it.
   """
 
   def __init__(self, path: str, cut: Cut):
     """Raises UserError if there is no such folder, or no clip in it."""
     self.path, self._cut = Path(path), cut
     self.left_out: dict[str, str] = {}
-    self.rates: Counter[float | int] = Counter()
+    self._read = hashlib.sha256()
     if self.path.is_file():
       self.files = [self.path]
       return
@@ -133,23 +150,31 @@ class Folder:
     Raises:
       UserError: at the end, if it was none.
     """
-    for file in self.files:
+    self._read, found = hashlib.sha256(), False
+    for path in self.files:
       name = (
-        str(file.relative_to(self.path)) if file != self.path else str(file)
+        str(path.relative_to(self.path)) if path != self.path else str(path)
       )
       try:
-        pixels, fps = self._cut.read(file)
-        caption = media.read_caption(file)
+        pixels, fps = self._cut.read(path)
+        caption = media.read_caption(path)
       except UserError as error:
         self.left_out[name] = str(error)
         continue
-      self.rates[fps] += 1
+      with path.open("rb") as file:
+        self._read.update(hashlib.file_digest(file, "sha256").digest())
+      found = True
       yield Clip(name, pixels, fps, caption)
-    if not self.rates:
+    if not found:
       first = next(iter(self.left_out.values()))
       raise UserError(
         f"none of {len(self.files)} clips could be read, the first: {first}"
       )
+
+  @property
+  def fingerprint(self) -> str:
+    """SHA-256 of the files that were read last, one after the other."""
+    return self._read.hexdigest()
 
 
 def _told_rate(file: Path) -> float | int:

@@ -25,13 +25,16 @@ from lumiere_jax.gathering import Generated, Real, Share, canary_key, cut_of
 from lumiere_jax.linked import weights_config
 from lumiere_jax.scores import Folder
 from lumiere_jax.scoring import canaries, zero_shot
-from lumiere_jax.scoring.protocol import Protocol, ProtocolFile
-from lumiere_jax.scoring.table import (
+from lumiere_jax.scoring.enough import (
   SPLITS,
-  Rows,
-  Source,
   check_enough,
   check_splits,
+  lacking,
+)
+from lumiere_jax.scoring.protocol import Protocol, ProtocolFile
+from lumiere_jax.scoring.table import (
+  Rows,
+  Source,
   format_rows,
   frechet_rows,
   inception_row,
@@ -236,12 +239,19 @@ def _result(
         f"{error}; {len(real.left_out)} of {len(real.files)} files could not "
         f"be read, the first: {first}"
       ) from None
-    source = _source(protocol, config, networks["i3d"])
+    source = _source(protocol, config, networks["i3d"], real)
     rows = _distances(source, real, generated, options)
+    missing |= lacking(
+      source.name(kernel=False),
+      count,
+      len(generated.keys),
+      networks["i3d"].dimensions,
+      allow_small=options.allow_small,
+    )
   else:
     missing["FVD"] = "protocol.i3d is empty"
   if "c3d" in networks:
-    source = _source(protocol, config, networks["c3d"])
+    source = _source(protocol, config, networks["c3d"], real)
     logits = generated.stores["c3d"].stacked(generated.keys)
     rows["generated"].append(inception_row(source, logits))
     if real and len(real.keys) >= SPLITS:
@@ -257,10 +267,16 @@ def _result(
   return {
     "protocol": dataclasses.asdict(protocol),
     "weights": config.weights,
+    "made_with": generated.made_with,
     "clips": {"made": len(generated.keys), "of": zero_shot.CLIPS},
     "rows": rows,
     "left_out": {"scores": missing, "real": real.left_out if real else {}},
-    "departures": protocol.departures,
+    "departures": protocol.departures
+    + [
+      f"{networks[field].kind} in place of {field}"
+      for field in networks
+      if networks[field].kind != field
+    ],
     "published": {
       "note": NOT_OURS,
       "rows": {
@@ -295,20 +311,25 @@ def _distances(
   )
 
 
-def _source(protocol: Protocol, config: Config, network: Extractor) -> Source:
+def _source(
+  protocol: Protocol, config: Config, network: Extractor, real: Real | None
+) -> Source:
   """What the cards of a network's scores share."""
+  reference = protocol.reference
+  if real:
+    reference = f"{reference}, files {real.fingerprint[:16]}"
   cut = cut_of(protocol)
   rate = f"at {protocol.real_fps:g} a second" if protocol.real_fps else "as is"
   return Source(
     title=network.known.title,
     network=network.kind,
     network_sha256=network.fingerprint,
-    resize=network.known.resize,
+    resize=network.resize,
     frames=protocol.frames,
     fps=float(config.data.fps),
     stride=cut.stride,
     clip_rule=f"{cut.rule}; real clips {rate}",
-    reference=protocol.reference,
+    reference=reference,
     seed=protocol.seed,
   )
 

@@ -96,7 +96,8 @@ def test_pixels_alone_need_no_network(made, tmp_path, capsys):
   card = speed["card"]
   assert (card["network"], card["generated"], card["fps"]) == ("pixels", 4, FPS)
   assert card["hash"] in capsys.readouterr().out
-  assert left_out == {"real": {}, "generated": {}}
+  assert card["resize"] == "none: frames of 32 x 32 pixels"
+  assert left_out == {"real": {}, "generated": {}, "scores": {}}
 
 
 def test_a_network_sees_generated_clips_and_spoilt_ones(
@@ -121,7 +122,8 @@ def test_a_network_sees_generated_clips_and_spoilt_ones(
   info = folder.load_info(network)
   assert card["network_sha256"] == info.fingerprint
   assert (card["real"], card["generated"], card["frames"]) == (8, 4, FRAMES)
-  assert card["reference"] == "real" and card["dtype"] == "float64"
+  assert card["reference"].startswith("real, sha256 ")
+  assert card["dtype"] == "float64"
 
 
 def test_generated_clips_that_are_the_real_ones_have_no_distance(
@@ -215,6 +217,12 @@ def test_a_clip_in_several_files_is_read_once(tmp_path):
 def test_strides_and_rates_pick_frames(tmp_path):
   write_video(tmp_path / "a.mp4", seconds=2, fps=24)
   every = Cut(frames=48).read(tmp_path / "a.mp4")[0]
+  np.save(tmp_path / "b.npy", every)
+  (tmp_path / "b.json").write_text('{"config": {"data": {"fps": 24}}}')
+  array, rate = Cut(frames=12, fps=10).read(tmp_path / "b.npy")
+  assert rate == 10
+  film = Cut(frames=12, fps=10).read(tmp_path / "a.mp4")[0]
+  np.testing.assert_array_equal(array, film)
   third = Cut(frames=16, stride=3).read(tmp_path / "a.mp4")[0]
   np.testing.assert_array_equal(third, every[::3])
   slow, rate = Cut(frames=16, fps=8).read(tmp_path / "a.mp4")
@@ -229,7 +237,8 @@ def test_rates_that_differ_are_refused_until_they_are_one(tmp_path):
   made.mkdir()
   for fps in (8, 16):
     write_video(made / f"{fps}.mp4", seconds=2, fps=fps)
-  with pytest.raises(UserError, match="8, 16 frames a second: --fps"):
+  message = r"^8\.mp4 has 8 frames a second, 16\.mp4 16: --fps"
+  with pytest.raises(UserError, match=message):
     run(f"--generated={made}", fps=0)
   run(f"--generated={made}", f"--out={tmp_path / 'a.json'}")
   found, _ = scores(tmp_path / "a.json")
@@ -281,6 +290,63 @@ def test_only_scores_of_one_protocol_are_compared(made, tmp_path, capsys):
     score.main([f"--compare={a},{c}", "--force"])
 
 
+def test_clips_of_other_sizes_or_others_are_not_compared(
+  real, made, network, tmp_path, capsys
+):
+  """Of one name and number; nothing is shown of what is refused."""
+  large = [np.repeat(np.repeat(moving(i), 2, 1), 2, 2) for i in range(8)]
+  other = written(tmp_path / "other" / "real", large)
+  outs = [tmp_path / f"{name}.json" for name in "abc"]
+  for out, reference, clips in zip(
+    outs, (real, other, real), (made, made, other), strict=True
+  ):
+    run(
+      *(f"--generated={clips}", f"--real={reference}", f"--out={out}"),
+      f"--network={network}",
+    )
+  found = [scores(out)[0] for out in outs]
+  cards = [f["generated", "Toy-KD"]["card"] for f in found]
+  assert cards[0]["reference"] != cards[1]["reference"]
+  assert cards[0]["reference"] == cards[2]["reference"]
+  sizes = [
+    f[of, "block_speed"]["card"]["resize"]
+    for f, of in zip(found, ("real", "real", "generated"), strict=True)
+  ]
+  assert [text.split()[3] for text in sizes] == ["32", "64", "64"]
+  capsys.readouterr()
+  with pytest.raises(UserError, match="cannot be compared: reference: 'real, "):
+    score.main([f"--compare={outs[0]},{outs[1]}"])
+  with pytest.raises(UserError, match="cannot be compared: resize: 'none"):
+    score.main([f"--compare={outs[0]},{outs[2]}"])
+  assert not capsys.readouterr().out
+
+
+def test_tiny_clips_are_left_out_and_few_frames_have_no_measures_of_pixels(
+  real, made, network, tmp_path, capsys
+):
+  media.save_npy(made / "tiny.npy", np.zeros((FRAMES, 8, 40, 3), np.uint8))
+  out = tmp_path / "a.json"
+  run(
+    *(f"--generated={made}", f"--real={real}", f"--network={network}"),
+    *("--frames=3", f"--out={out}"),
+  )
+  found, left_out = scores(out)
+  assert "frames of 8 x 40 pixels" in left_out["generated"]["tiny.npy"]
+  assert "fewer than 4" in left_out["scores"]["what needs no network"]
+  assert {score for _, score in found} == {"Toy-FD", "Toy-KD"}
+  text = capsys.readouterr().out
+  assert "what needs no network was not measured: --frames=3" in text
+
+
+def test_a_clip_that_cannot_be_measured_is_named(made, network, monkeypatch):
+  def measured(self, clip):
+    raise UserError("it is no clip")
+
+  monkeypatch.setattr("lumiere_jax.meters.Means.__call__", measured)
+  with pytest.raises(UserError, match=r"^000\.webp: it is no clip"):
+    run(f"--generated={made}")
+
+
 def test_slices_stand_beside_the_real_ones(real, made, tmp_path):
   out = tmp_path / "slices.png"
   run(f"--generated={made}", f"--real={real}", f"--xt_slice={out}", "--row=3")
@@ -316,7 +382,11 @@ def test_slices_stand_beside_the_real_ones(real, made, tmp_path):
       ("--generated={made}", "--frames=80"),
       "none of 4 clips .*000.webp has 8 of 80",
     ),
-    (("--generated={made}", "--frames=3"), "3 frames is too short"),
+    (("--generated={made}", "--frames=3"), "needs no network needs 4"),
+    (
+      ("--generated={made}", "--real={made}", "--network={net}", "--frames=1"),
+      "toy sees 2 frames or more, not 1",
+    ),
     (("--generated={made}", "--out={made}/000.webp"), "exists already"),
     (("--generated={made}", "--xt_slice=a.jpg"), "must end in .png"),
     (("--generated={net}", "--real={made}", "--network={net}"), "no clip in"),

@@ -154,6 +154,11 @@ def test_what_is_not_scored_is_told(straight):
     "Class1/damaged.mp4",
   }
   assert result["departures"] == ["clips=12, not 10235", "frames=4, not 16"]
+  assert result["made_with"]["seed"] == 0
+  assert result["made_with"]["sampler"]["steps"] > 0
+  assert len(result["made_with"]["weights_fingerprint"]) == 64
+  reference = result["rows"]["generated"][0]["card"]["reference"]
+  assert reference.startswith("UCF-101, files ")
   assert result["published"]["note"] == zero_shot.NOT_OURS
   assert result["published"]["rows"]["PYoCo"] == {"FVD": 355.19, "IS": 47.76}
   text = zero_shot.format_result(result)
@@ -342,7 +347,7 @@ def test_mistakes_are_one_line_and_leave_nothing(
 def test_too_few_clips_are_refused_before_any_is_made(
   files, patched, tmp_path, monkeypatch, fields, message
 ):
-  monkeypatch.setattr("lumiere_jax.scoring.table.CLIPS_PER_DIMENSION", 3)
+  monkeypatch.setattr("lumiere_jax.scoring.enough.CLIPS_PER_DIMENSION", 3)
   flags = arguments(files, tmp_path, **fields)
   flags.remove("--allow_small")
   with pytest.raises(UserError, match=message):

@@ -18,7 +18,8 @@ from lumiere_jax.evaluation.flicker import flicker, frame_differences
 Clip = UInt8[np.ndarray, "t h w 3"]
 
 _STATIC = 0.5  # Grey levels of change that nobody sees.
-_BLOCK_PX = 16
+BLOCK_PX = 16
+LEAST_FRAMES = 4
 _FLAT = 2.0  # Spread, in grey levels, of a block that shows nothing.
 
 
@@ -28,7 +29,7 @@ def plain_measures(clip: Clip, fps: float | int) -> dict[str, float]:
   Raises:
     UserError: the clip is shorter than four frames, or smaller than a block.
   """
-  if len(clip) < 4:
+  if len(clip) < LEAST_FRAMES:
     raise UserError(f"a clip of {len(clip)} frames is too short to measure")
   return {name: measure(clip, fps) for name, measure in PLAIN.items()}
 
@@ -92,10 +93,10 @@ def block_speed(clip: Clip, fps: float | int) -> float:
   """
   gray = _gray(clip)
   height, width = gray.shape[1:]
-  if min(height, width) < _BLOCK_PX:
+  if min(height, width) < BLOCK_PX:
     raise UserError(
       f"frames of {height} x {width} pixels are smaller than a block of "
-      f"{_BLOCK_PX}"
+      f"{BLOCK_PX}"
     )
   blocks = _blocks(gray)
   found = []
@@ -117,7 +118,7 @@ def _blocks(
   gray: Float[np.ndarray, "t h w"],
 ) -> Float[np.ndarray, "t n size size"]:
   """Blocks that do not overlap; what is left at the far ends is left out."""
-  size = _BLOCK_PX
+  size = BLOCK_PX
   t, h, w = gray.shape
   cut = gray[:, : h // size * size, : w // size * size]
   cut = cut.reshape(t, h // size, size, w // size, size).swapaxes(2, 3)
@@ -128,7 +129,7 @@ def _shifts(
   one: Float[np.ndarray, "n size size"], other: Float[np.ndarray, "n size size"]
 ) -> Float[np.ndarray, "n 2"]:
   """By how many pixels (down, right) each block has moved."""
-  window = np.hanning(_BLOCK_PX + 2)[1:-1]
+  window = np.hanning(BLOCK_PX + 2)[1:-1]
   window = (window[:, None] * window).astype(np.float32)
 
   def spectrum(x: np.ndarray) -> np.ndarray:

@@ -22,6 +22,7 @@ from lumiere_jax.media.files import (
 )
 from lumiere_jax.media.pixels import Clip, to_float, to_uint8
 from lumiere_jax.media.read import Footage, read_video
+from lumiere_jax.media.reel import resampled
 from lumiere_jax.media.segment import (
   Facts,
   Unusable,
@@ -77,6 +78,7 @@ __all__ = [
   "read_sidecar",
   "read_still",
   "read_video",
+  "resampled",
   "save_npy",
   "to_float",
   "to_uint8",

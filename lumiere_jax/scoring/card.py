@@ -17,7 +17,7 @@ class Card:
   Attributes:
     score: its name; "FVD" is I3D's alone.
     network: what makes the features.
-    network_sha256: of its weights file.
+    network_sha256: of its weights, however they are stored.
     resize: what brings frames to the network's size, and which.
     frames: of each clip that is looked at.
     fps: of the file's frames, before any stride.
@@ -25,7 +25,7 @@ class Card:
     clip_rule: which part of a longer video is taken.
     real: how many real clips.
     generated: how many generated ones.
-    reference: the data set and split of the real ones.
+    reference: the data set and split of the real ones, and a hash of them.
     seed: of what is drawn: clips, projections, resampling.
     dtype: of the statistics.
     dimensions: of the features that are compared.

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from lumiere_jax.errors import UserError
 from lumiere_jax.scoring.card import Card
 from lumiere_jax.scoring.distance import (
   KernelDistance,
@@ -15,6 +14,7 @@ from lumiere_jax.scoring.distance import (
   inception_score,
   project,
 )
+from lumiere_jax.scoring.enough import PROJECTED, SPLITS, is_stable
 from lumiere_jax.scoring.moments import DTYPE, check_finite
 from lumiere_jax.scoring.uncertainty import (
   Score,
@@ -27,10 +27,6 @@ from lumiere_jax.shapes import Float
 Features = Float[np.ndarray, "_ _"]
 Rows = dict[str, list[dict[str, Any]]]  # Scores by the names of sets of clips.
 
-PROJECTED = 64  # Dimensions that a Frechet distance of few clips keeps.
-SPLITS = 10  # Of the Inception Score, as its paper has it.
-CLIPS_PER_DIMENSION = 2  # Fewer make no stable covariance.
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Source:
@@ -40,7 +36,7 @@ class Source:
     title: what the network's scores are called by; "" of I3D.
     network, network_sha256, resize: as of a card; "" until they are known.
     frames, fps, stride, clip_rule: of the clips.
-    reference: the data set and split of the real ones.
+    reference: as of a card.
     seed: of what is drawn.
   """
 
@@ -139,11 +135,10 @@ def frechet_rows(
   found = []
   seed, width = source.seed, real.shape[1]
   least = min(len(real), len(made))
-  if allow_small or least >= CLIPS_PER_DIMENSION * width:
+  if allow_small or is_stable(least, width):
     card = source.card(source.name(False), len(real), len(made), width)
     found.append(_frechet(card, real, made, rounds))
-  enough = least >= CLIPS_PER_DIMENSION * PROJECTED
-  if width > PROJECTED and (allow_small or enough):
+  if width > PROJECTED and (allow_small or is_stable(least, PROJECTED)):
     told = f"from {width}, normal, NumPy PCG64 seed {seed}"
     card = source.card(
       f"{source.name(False)}{PROJECTED}",
@@ -271,72 +266,6 @@ def score_means(
     card = source.card_of_one(name, len(known), 1, real=real)
     found.append({**row, "level": interval.level, "card": card.as_dict()})
   return found
-
-
-def check_enough(
-  real: int, made: int, dimensions: int, *, allow_small: bool = False
-) -> None:
-  """Refuses sets of which no Frechet distance is stable.
-
-  Args:
-    real: clips, of which halves are compared, too.
-    made: generated clips.
-    dimensions: of the features.
-    allow_small: whether to pass all sets that can be measured at all.
-
-  Raises:
-    UserError: fewer than two clips for each dimension that is kept, or than
-      have a covariance where half of them is left out (`extrapolate`).
-  """
-  for name, count, needed in (("real", real, 8), ("generated", made, 4)):
-    if count < needed:
-      raise UserError(
-        f"{count} {name} clips are too few to score: {needed} are needed"
-      )
-  if allow_small:
-    return
-  kept = min(dimensions, PROJECTED)
-  if (least := min(real, made)) < CLIPS_PER_DIMENSION * kept:
-    raise UserError(
-      f"{least} clips are too few for a stable covariance of {kept} "
-      f"dimensions: {CLIPS_PER_DIMENSION * kept} of each kind are needed; "
-      "--allow_small measures them all the same"
-    )
-
-
-def check_splits(
-  clips: int,
-  classes: int,
-  splits: int = SPLITS,
-  *,
-  allow_small: bool = False,
-  what: str = "",
-) -> None:
-  """Refuses sets of which no Inception Score is to be trusted.
-
-  Args:
-    clips: of a set.
-    classes: that are told.
-    splits: parts of the set.
-    allow_small: whether to pass all sets that can be measured at all.
-    what: the clips, as a message says them; "" is how many.
-
-  Raises:
-    UserError: fewer clips than classes in each part, or than parts.
-  """
-  what = what or f"{clips} clips"
-  least = splits if allow_small else splits * classes
-  if clips >= least:
-    return
-  if allow_small:
-    raise UserError(
-      f"{what} cannot be split into the {splits} parts of an Inception Score"
-    )
-  raise UserError(
-    f"{what} are too few for an Inception Score of {splits} parts with "
-    f"{classes} classes: {least} are needed; --allow_small measures them all "
-    "the same"
-  )
 
 
 def format_rows(rows: Mapping[str, list[dict[str, Any]]]) -> str:

@@ -197,12 +197,14 @@ def read_votes(
 
   Returns:
     Answers as rater, prompt, question, first (method preferred); and by rater
-    the share of vigilance questions that were failed.
+    the share of vigilance questions that were failed; 1 of who has answered
+    none, where a study has them.
 
   Raises:
     UserError: a file is damaged, of another study, or of a rater twice.
   """
   votes, failed = [], {}
+  checked = any(shown["vigilance"] for shown in key["items"].values())
   for path in files:
     told = _answers(key, path)
     rater, wrong = str(told["rater"]), []
@@ -227,7 +229,8 @@ def read_votes(
               "first": first,
             }
           )
-    failed[rater] = float(np.mean(wrong)) if wrong else 0.0
+    # Who has answered none of them has not shown that they look.
+    failed[rater] = float(np.mean(wrong)) if wrong else float(checked)
   return votes, failed
 
 

@@ -67,7 +67,7 @@ def preference(
   variance is that of a bootstrap over raters, plus that of one over prompts,
   less that of one over votes, which both have in them (Cameron, Gelbach and
   Miller 2011); the interval is never narrower than Wilson's of independent
-  votes.
+  votes. One rater, or one prompt, says nothing of others: from 0 to 1.
 
   Args:
     votes: on one question.
@@ -94,6 +94,8 @@ def preference(
   variance = max(variance, alone)
   half = _quantile(1 - (1 - level) / 2) * math.sqrt(variance)
   least = wilson(int(first.sum()), len(votes), level)
+  if min(raters, prompts) < 2:
+    least = (0.0, 1.0)
   return Preference(
     share=share,
     low=max(0.0, min(share - half, least[0])),

@@ -35,6 +35,16 @@ def test_shares_and_counts():
     preference([])
 
 
+def test_one_rater_or_one_prompt_decides_nothing():
+  for raters, prompts in ((1, 40), (40, 1)):
+    votes = [
+      Vote(str(i % raters), str(i % prompts), "q", first=True)
+      for i in range(40)
+    ]
+    found = preference(votes, rounds=20)
+    assert (found.low, found.high, found.decided) == (0, 1, False)
+
+
 @pytest.mark.parametrize("tastes", [(0.0, 0.0), (0.2, 0.1)])
 def test_intervals_hold_the_truth_whether_votes_depend_on_each_other(tastes):
   rng = np.random.default_rng(0)

@@ -146,6 +146,16 @@ def test_raters_who_fail_checks_are_left_out(folders, tmp_path, capsys):
     study.main(["analyse", *flags[:2], str(files[0])])
   study.main(["analyse", *flags, "--most_failed=1"])
   assert "0 left out" in capsys.readouterr().out
+  # Who answers none of the checks has not passed them.
+  told = answers(key, page, 2, lambda item: True)
+  told["answers"] = {
+    item: given
+    for item, given in told["answers"].items()
+    if not key["items"][item]["vigilance"]
+  }
+  files[1].write_text(json.dumps(told))
+  with pytest.raises(UserError, match="no votes are left"):
+    study.main(["analyse", *flags])
 
 
 @pytest.mark.parametrize(
