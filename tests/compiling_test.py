@@ -21,5 +21,7 @@ def test_convolutions_of_few_channels_are_not_the_library_s():
   options = compiler_options()
   text = jax.jit(convolve, compiler_options=options).lower(*args).compile()
   entry = text.as_text().partition("ENTRY")[2]
-  assert re.search(r"convolution\(", entry)
-  assert "ynn" not in entry
+  # That of 0.12 is left to do them.
+  of_the_library = jax.__version_info__ >= (0, 12)
+  assert ("ynn" in entry) == of_the_library
+  assert bool(re.search(r"convolution\(", entry)) != of_the_library
