@@ -23,12 +23,12 @@ def main() -> None:
 def table(path: Path, beginnings: tuple[str, ...] = ("",)) -> str:
   """The table of a result, in Markdown; of some scores if they are named."""
   rows = json.loads(path.read_text(encoding="utf-8"))["rows"]
-  names = list(rows)
   found: dict[str, dict[str, str]] = {}
   for name, scores in rows.items():
     for row in scores:
       if (score := row["card"]["score"]).startswith(beginnings):
         found.setdefault(score, {})[name] = _told(row)
+  names = [name for name in rows if any(name in of for of in found.values())]
   lines = [
     f"| score | {' | '.join(names)} |",
     f"|---|{'---|' * len(names)}",

@@ -24,9 +24,9 @@ def test_its_tables_are_those_of_the_results(name):
 def test_a_table_holds_scores_without_an_interval(tmp_path):
   row = {"value": 21.345, "std": 0.61, "card": {"score": "IS"}}
   file = tmp_path / "scores.json"
-  file.write_text(json.dumps({"rows": {"generated": [row], "real": []}}))
+  file.write_text(json.dumps({"rows": {"generated": [row], "real": [row]}}))
   table = scripts.load(DOCS / "score_table.py").table(file)
-  assert table.splitlines()[-1] == "| IS | 21 (std 0.61) |  |"
+  assert table.splitlines()[-1] == "| IS | 21 (std 0.61) | 21 (std 0.61) |"
 
 
 @pytest.mark.parametrize("name", TABLES)
