@@ -230,7 +230,7 @@ class Inception:
     return {
       f"IS, {name}": f"{len(logits)} clips for {SPLITS} parts"
       for name, logits in sets.by_name().items()
-      if len(logits) < SPLITS
+      if len(logits) < SPLITS and name not in sets.spoilt
     }
 
 
