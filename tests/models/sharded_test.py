@@ -112,10 +112,9 @@ def assert_same_step(got, want):
       np.testing.assert_allclose(a, b, atol=2.1 * rate)
 
 
+@pytest.mark.full
 @pytest.mark.devices(8)
-@pytest.mark.parametrize(
-  "shapes", [ALL_AXES, pytest.param(SHAPES, marks=pytest.mark.full)]
-)
+@pytest.mark.parametrize("shapes", [ALL_AXES, SHAPES])
 def test_a_step_of_training_is_that_of_one_device(shapes):
   for shape in shapes:
     assert_same_step(one_step(mesh_of(shape)), reference())

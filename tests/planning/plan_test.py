@@ -71,6 +71,7 @@ def test_memory_is_that_of_the_state_and_more(on_one):
   assert on_one.peak > on_one.memory.arguments
 
 
+@pytest.mark.full
 @pytest.mark.devices(8)
 def test_devices_share_memory_and_work():
   cfg = with_(CLIP, train=dict(batch_size=8), mesh=dict(fsdp=2, frames=2))

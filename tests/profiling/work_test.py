@@ -38,6 +38,7 @@ def test_a_training_step_is_what_its_program_does(name):
   assert flops.multiplied == pytest.approx(want, rel=0.001)
 
 
+@pytest.mark.full
 def test_a_training_step_is_what_the_compiler_makes_of_it():
   cfg = steps.config("one_level", size_px=8)
   network, lowered = steps.train_step(cfg)
