@@ -131,6 +131,7 @@ def test_an_image_is_made_small_and_enlarged(weights, tmp_path):
     np.testing.assert_array_equal(alone, large)
 
 
+@pytest.mark.full
 @pytest.mark.devices(2)
 def test_a_clip_is_the_same_on_several_devices(weights):
   clip = np.random.default_rng(0).integers(0, 256, (8, 8, 8, 3), np.uint8)

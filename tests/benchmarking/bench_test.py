@@ -94,6 +94,7 @@ def test_a_training_step_has_blocks_with_their_gradients(config, tmp_path):
   assert found["counts"]["flops_model"] > 2 * plain["counts"]["flops_model"]
 
 
+@pytest.mark.full
 def test_a_second_start_traces_again_and_compiles_nothing(
   config, tmp_path, monkeypatch
 ):
