@@ -24,7 +24,7 @@ import dataclasses
 import itertools
 import json
 import sys
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,12 @@ from lumiere_jax.evaluation.plain import LEAST_FRAMES
 from lumiere_jax.scores import Clip, Cut, Folder
 from lumiere_jax.scoring.card import Card, check_comparable
 from lumiere_jax.scoring.slices import xt_slice
-from lumiere_jax.scoring.table import Rows, Source, format_rows
+from lumiere_jax.scoring.table import (
+  Rows,
+  Source,
+  format_left_out,
+  format_rows,
+)
 from lumiere_jax.shapes import UInt8
 
 _SLICES = 4  # Clips of each kind on a picture.
@@ -66,11 +71,12 @@ def main(argv: Sequence[str]) -> None:
     _draw_slices(args.xt_slice, args.row, generated, real)
     print(args.xt_slice)
     if not args.out and not args.network:
-      _tell_left_out(_left_out(generated, real))
+      for line in format_left_out(_left_out(generated, real)):
+        print(line)
       return
   result = _score(args, cut, generated, real)
-  print(format_rows(result["rows"]))
-  _tell_left_out(result["left_out"])
+  lines = [format_rows(result["rows"]), *format_left_out(result["left_out"])]
+  print(*lines, sep="\n")
   if args.out:
     media.write_json(args.out, result)
 
@@ -83,16 +89,6 @@ def _left_out(
     "real": real.left_out if real else {},
     "generated": generated.left_out,
   }
-
-
-def _tell_left_out(left_out: Mapping[str, Mapping[str, str]]) -> None:
-  for name, why in left_out.items():
-    if name == "scores":
-      for score, reason in why.items():
-        print(f"{score} was not measured: {reason}")
-    elif why:
-      first = next(iter(why.values()))
-      print(f"{len(why)} {name} clips were left out, the first: {first}")
 
 
 def _parser() -> cli.Parser:

@@ -35,6 +35,7 @@ from lumiere_jax.scoring.protocol import Protocol, ProtocolFile
 from lumiere_jax.scoring.table import (
   Rows,
   Source,
+  format_left_out,
   format_rows,
   frechet_rows,
   inception_row,
@@ -341,12 +342,7 @@ def format_result(result: Mapping[str, Any]) -> str:
     f"{clips['made']:,} clips were made; the protocol has {clips['of']:,}",
     format_rows(result["rows"]),
   ]
-  for name, why in left_out["scores"].items():
-    lines.append(f"{name} was not measured: {why}")
-  if left_out["real"]:
-    first = next(iter(left_out["real"].values()))
-    count = len(left_out["real"])
-    lines.append(f"{count} real clips were left out, the first: {first}")
+  lines += format_left_out(left_out)
   if result["departures"]:
     lines.append(f"not as published: {'; '.join(result['departures'])}")
   lines += ["", f"published: {result['published']['note']}"]

@@ -13,8 +13,7 @@ from PIL import Image
 from lumiere_jax import Lumiere, cli, evaluate, initial, sample, train
 from lumiere_jax.config import from_dict, to_dict
 from lumiere_jax.errors import UserError
-from lumiere_jax.weights import folder
-from tests.models.nets import randomised
+from tests.models import toy
 from tests.models.toy import CONFIG
 
 pytestmark = pytest.mark.usefixtures("hashed_text")
@@ -23,12 +22,7 @@ pytestmark = pytest.mark.usefixtures("hashed_text")
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory):
   """A weights folder of the toy network."""
-  path = tmp_path_factory.mktemp("toy") / "weights"
-  config = from_dict(CONFIG)
-  folder.save(
-    path, randomised(config.model), to_dict(config), "licence", dtype="float16"
-  )
-  return path
+  return toy.save(tmp_path_factory.mktemp("toy") / "weights")
 
 
 @pytest.fixture(scope="module")

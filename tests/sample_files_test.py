@@ -10,25 +10,17 @@ import pytest
 from PIL import Image
 
 from lumiere_jax import Lumiere, media, sample
-from lumiere_jax.config import from_dict, to_dict
 from lumiere_jax.errors import UserError
 from lumiere_jax.inference.prompt import Request, vbench_name
 from lumiere_jax.scoring.slices import periodicity, xt_slice
-from lumiere_jax.weights import folder
-from tests.models.nets import randomised
-from tests.models.toy import CONFIG
+from tests.models import toy
 
 pytestmark = pytest.mark.usefixtures("hashed_text")
 
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory):
-  path = tmp_path_factory.mktemp("toy") / "weights"
-  config = from_dict(CONFIG)
-  folder.save(
-    path, randomised(config.model), to_dict(config), "licence", dtype="float16"
-  )
-  return path
+  return toy.save(tmp_path_factory.mktemp("toy") / "weights")
 
 
 @pytest.fixture(scope="module")

@@ -295,3 +295,19 @@ def format_rows(rows: Mapping[str, list[dict[str, Any]]]) -> str:
   return "\n".join(
     lines + [line for part in by_score.values() for line in part]
   )
+
+
+def format_left_out(left_out: Mapping[str, Mapping[str, str]]) -> list[str]:
+  """A line for each score that is missing, and for each set that lost clips.
+
+  Args:
+    left_out: reasons, of "scores" by their names, of other sets by clip.
+  """
+  lines = []
+  for name, why in left_out.items():
+    if name == "scores":
+      lines += [f"{score} was not measured: {r}" for score, r in why.items()]
+    elif why:
+      first = next(iter(why.values()))
+      lines.append(f"{len(why)} {name} clips were left out, the first: {first}")
+  return lines

@@ -1,6 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """A configuration whose network compiles in seconds, for whole programs."""
 
+from lumiere_jax.config import from_dict, to_dict
+from lumiere_jax.weights import folder
+from tests.models.nets import randomised
+
 CONFIG = {
   "name": "toy",
   "model": {
@@ -17,3 +21,12 @@ CONFIG = {
   "train": {"stage": "video"},
   "sampler": {"name": "ddpm", "steps": 3, "guidance": 2.0},
 }
+
+
+def save(path):
+  """Writes a weights folder of the network, with random weights."""
+  config = from_dict(CONFIG)
+  folder.save(
+    path, randomised(config.model), to_dict(config), "licence", dtype="float16"
+  )
+  return path
