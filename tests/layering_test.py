@@ -181,11 +181,13 @@ ORDER = {
   "sharding": ("mesh", "batch", "rules"),
   "data": (
     "emoji",
+    "motion",
     "world",
     "captions",
     "animation",
     "pack",
     "render",
+    "scenes",
     "clips",
     "emoji_motion",
     "record",

@@ -11,7 +11,8 @@ import pytest
 
 from lumiere_jax import build, cli, trees
 from lumiere_jax.config import from_dict
-from lumiere_jax.data import render, world
+from lumiere_jax.data import world
+from lumiere_jax.data.motion import SECONDS, Motion
 from lumiere_jax.evaluation import motion
 from lumiere_jax.linked import weights_config
 from lumiere_jax.scoring.protocol import ProtocolFile
@@ -270,4 +271,4 @@ def test_the_library_samples_as_the_command_line_does():
 
 def test_evaluation_and_data_speak_of_the_same_movements():
   assert set(motion.MOVEMENTS) == set(world.MOVEMENTS)
-  assert motion.HOPS == render.BOUNCES
+  assert Motion("bounces").rate * SECONDS == motion.HOPS

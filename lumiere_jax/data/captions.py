@@ -83,29 +83,32 @@ def draw_caption(
   movement: str,
   rng: np.random.Generator,
 ) -> Caption:
-  """Draws a name, a template and a word for the movement.
-
-  The first name is drawn half of the time: it is what users write most.
-  """
-  rest = len(names) - 1
-  pick = int(rng.integers(2 * rest)) if rest else 0
-  name = names[1 + pick] if rest and pick < rest else names[0]
+  """Draws a name, a template and a word for the movement."""
+  name = draw_name(names, rng)
   template, form = TEMPLATES[int(rng.integers(len(TEMPLATES)))]
   words = MOVEMENT_WORDS[movement][form]
   moving = words[int(rng.integers(len(words)))]
   return Caption(
-    motion=_fill(template, name, background, moving),
-    image=_fill(template, name, background, ""),
+    motion=fill(template, name, background, moving),
+    image=fill(template, name, background, ""),
   )
+
+
+def draw_name(names: Sequence[str], rng: np.random.Generator) -> str:
+  """Draws a name; the first one, which users write most, half of the time."""
+  rest = len(names) - 1
+  pick = int(rng.integers(2 * rest)) if rest else 0
+  return names[1 + pick] if rest and pick < rest else names[0]
 
 
 def plain_caption(name: str, background: str, movement: str) -> str:
   """What `draw_caption` draws first of everything."""
   moving = MOVEMENT_WORDS[movement][0][0]
-  return _fill(TEMPLATES[0][0], name, background, moving)
+  return fill(TEMPLATES[0][0], name, background, moving)
 
 
-def _fill(template: str, name: str, background: str, moving: str) -> str:
+def fill(template: str, name: str, background: str, moving: str) -> str:
+  """A caption: the template with its words; `moving` is "" for a still."""
   text = template.format(
     object=name,
     an_object=article(name),

@@ -5,11 +5,12 @@ import functools
 import itertools
 import multiprocessing
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from lumiere_jax.data import captions, pack, render, world
+from lumiere_jax.data.motion import Motion
 
 Example = dict[str, Any]
 
@@ -80,6 +81,7 @@ def _make_emoji(
 ) -> list[tuple[str, Example]]:
   """Every clip of one emoji."""
   sprite = pack.read_sprite(folder, infos[index])
+  sprite = replace(sprite, frames=render.premultiplied(sprite.frames))
   return [
     _make_clip(clip_set, sprite, background, movement, copy)
     for emoji, background, movement, copy in clip_set.keys(len(infos), split)
@@ -102,7 +104,7 @@ def _make_clip(
     "video": render.render_clip(
       sprite.frames,
       world.BACKGROUNDS[background],
-      movement,
+      Motion(movement),
       params,
       clip_set.num_frames,
       clip_set.size_px,

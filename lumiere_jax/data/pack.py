@@ -46,7 +46,7 @@ class SpriteInfo:
 
 @dataclass(frozen=True, kw_only=True)
 class Sprite:
-  """One sprite: what it is, and one loop of it at 16 fps, straight alpha."""
+  """One sprite: what it is, and one loop of it at 16 fps."""
 
   info: SpriteInfo
   frames: animation.Loop
@@ -81,7 +81,7 @@ def write_index(folder: str | Path, infos: Sequence[SpriteInfo]) -> None:
 
 
 def read_sprite(folder: str | Path, info: SpriteInfo) -> Sprite:
-  """Decodes one sprite of a pack."""
+  """Decodes one sprite of a pack, with straight alpha."""
   frames, durations = animation.read_animation(
     Path(folder) / f"{info.code}.webp"
   )

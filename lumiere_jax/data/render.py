@@ -2,25 +2,16 @@
 """Draws a clip: a looping sprite that moves over a flat background."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 
 from lumiere_jax.data.animation import Loop
-from lumiere_jax.errors import UserError, nearest
+from lumiere_jax.data.motion import Motion, Pose, pose_at
 from lumiere_jax.shapes import VideoU8
-
-# In units of the frame's side; origin at the top left.
-BASE_SCALE = 0.66
-SLIDE_SCALE = 0.55
-SLIDE_TRAVEL = 0.56
-SMALL_SCALE, LARGE_SCALE = 0.4, 0.95
-BOUNCE_SCALE = 0.5
-BOUNCE_FLOOR = 0.7
-BOUNCE_HEIGHT = 0.38
-BOUNCES = 4
-TURNS = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,14 +31,11 @@ class ClipParams:
   dy: float = 0.0
 
 
-@dataclass(frozen=True)
-class Pose:
-  """Centre, size (units of the frame's side) and clockwise angle (radians)."""
+class ClipSize(NamedTuple):
+  """Frames of a clip, and pixels of its side."""
 
-  x: float = 0.5
-  y: float = 0.5
-  scale: float = BASE_SCALE
-  angle: float = 0.0
+  num_frames: int
+  size_px: int
 
 
 def draw_params(rng: np.random.Generator, loop: int) -> ClipParams:
@@ -60,58 +48,65 @@ def draw_params(rng: np.random.Generator, loop: int) -> ClipParams:
   )
 
 
-def pose_at(movement: str, time: float) -> Pose:
-  """Where the object stands at `time` in 0 .. 1 of the clip.
+def premultiplied(frames: Loop) -> Loop:
+  """Returns the frames with colors multiplied by alpha, as drawing takes them.
 
-  Raises:
-    UserError: unknown movement.
+  Args:
+    frames: one loop with straight alpha.
   """
-  travel = SLIDE_TRAVEL * (time - 0.5)
-  growth = (LARGE_SCALE - SMALL_SCALE) * time
-  hop = BOUNCE_HEIGHT * abs(math.sin(BOUNCES * math.pi * time))
-  poses = {
-    "stays": Pose(),
-    "slides left": Pose(x=0.5 - travel, scale=SLIDE_SCALE),
-    "slides right": Pose(x=0.5 + travel, scale=SLIDE_SCALE),
-    "slides up": Pose(y=0.5 - travel, scale=SLIDE_SCALE),
-    "slides down": Pose(y=0.5 + travel, scale=SLIDE_SCALE),
-    "grows": Pose(scale=SMALL_SCALE + growth),
-    "shrinks": Pose(scale=LARGE_SCALE - growth),
-    "spins": Pose(angle=2 * math.pi * TURNS * time),
-    "bounces": Pose(y=BOUNCE_FLOOR - hop, scale=BOUNCE_SCALE),
-  }
-  if movement not in poses:
-    raise UserError(f"unknown movement {movement!r}{nearest(movement, poses)}")
-  return poses[movement]
+  return np.stack(
+    [np.asarray(Image.fromarray(frame).convert("RGBa")) for frame in frames]
+  )
 
 
 def render_clip(
   sprite: Loop,
   background_rgb: tuple[int, int, int],
-  movement: str,
+  motion: Motion,
   params: ClipParams,
   num_frames: int,
   size_px: int,
 ) -> VideoU8:
-  """Draws `num_frames` frames of `size_px` pixels, the sprite looping.
+  """Draws all `num_frames` frames of a clip, of `size_px` pixels a side."""
+  clip = ClipSize(num_frames, size_px)
+  return render_frames(
+    sprite, background_rgb, motion, params, clip, range(num_frames)
+  )
+
+
+def render_frames(
+  sprite: Loop,
+  background_rgb: tuple[int, int, int],
+  motion: Motion,
+  params: ClipParams,
+  clip: ClipSize,
+  frames: Sequence[int],
+) -> VideoU8:
+  """Draws some frames of a clip, the sprite looping.
 
   Each frame is drawn at about the sprite's own resolution and box-filtered
-  down, so that a slow movement shifts grey levels instead of flickering.
+  down, so that a slow movement shifts gray levels instead of flickering.
   Alpha is premultiplied throughout; where the sprite is absent the background
   is exact.
+
+  Args:
+    sprite: one loop, premultiplied.
+    background_rgb: color of the background.
+    motion: how the object moves.
+    params: what differs between clips of the same scene.
+    clip: size of the whole clip.
+    frames: numbers of the frames to draw.
   """
-  last = max(1, num_frames - 1)
-  factor = max(1, round(sprite.shape[1] / size_px))
+  last = max(1, clip.num_frames - 1)
   drawn = np.stack(
     [
       _draw(
         sprite[(params.phase + index) % len(sprite)],
-        pose_at(movement, index / last),
+        pose_at(motion, index / last),
         params,
-        size_px,
-        factor,
+        clip.size_px,
       )
-      for index in range(num_frames)
+      for index in frames
     ]
   ).astype(np.uint16)
   through = 255 - drawn[..., 3:]
@@ -120,11 +115,12 @@ def render_clip(
 
 
 def _draw(
-  frame: np.ndarray, pose: Pose, params: ClipParams, size_px: int, factor: int
+  frame: np.ndarray, pose: Pose, params: ClipParams, size_px: int
 ) -> np.ndarray:
   """One frame over nothing, premultiplied: (h w 4) uint8."""
-  canvas = size_px * factor
   height, width = frame.shape[:2]
+  factor = max(1, round(height / size_px))
+  canvas = size_px * factor
   zoom = pose.scale * params.scale * canvas / height
   cos, sin = math.cos(pose.angle) / zoom, math.sin(pose.angle) / zoom
   x, y = (pose.x + params.dx) * canvas, (pose.y + params.dy) * canvas
@@ -137,7 +133,8 @@ def _draw(
     cos,
     height / 2 + sin * x - cos * y,
   )
-  image = Image.fromarray(frame).convert("RGBa")
+  pixels = np.ascontiguousarray(frame)
+  image = Image.frombuffer("RGBa", (width, height), pixels, "raw", "RGBa", 0, 1)
   image = image.transform(
     (canvas, canvas),
     Image.Transform.AFFINE,

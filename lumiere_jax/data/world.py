@@ -7,6 +7,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from lumiere_jax.data.motion import MOVEMENTS
+
 BACKGROUNDS: dict[str, tuple[int, int, int]] = {
   "red": (214, 32, 40),
   "orange": (255, 136, 0),
@@ -21,18 +23,6 @@ BACKGROUNDS: dict[str, tuple[int, int, int]] = {
   "gray": (128, 128, 128),
   "turquoise": (60, 208, 200),
 }
-
-MOVEMENTS = (
-  "stays",
-  "slides left",
-  "slides right",
-  "slides up",
-  "slides down",
-  "grows",
-  "shrinks",
-  "spins",
-  "bounces",
-)
 
 SPLITS = ("train", "held_out")
 

@@ -2,7 +2,7 @@
 import numpy as np
 import pytest
 
-from lumiere_jax.data import pack, render, world
+from lumiere_jax.data import motion, pack, render, world
 from lumiere_jax.errors import UserError
 
 BLUE = (30, 70, 210)
@@ -20,7 +20,7 @@ def square() -> np.ndarray:
 def _clip(sprite, movement, params=None, background=BLUE, num_frames=80):
   params = params or render.ClipParams()
   return render.render_clip(
-    sprite, background, movement, params, num_frames, 32
+    sprite, background, motion.Motion(movement), params, num_frames, 32
   )
 
 
@@ -97,7 +97,12 @@ def test_the_background_is_exact(square, movement):
     exact = (clip == np.asarray(background)).all(-1)
     assert exact.mean() > 0.05
     empty = render.render_clip(
-      np.zeros_like(square), background, movement, render.ClipParams(), 3, 32
+      np.zeros_like(square),
+      background,
+      motion.Motion(movement),
+      render.ClipParams(),
+      3,
+      32,
     )
     assert (empty == np.asarray(background)).all()
 
