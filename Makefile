@@ -12,8 +12,8 @@ OLD := this needs Python 3.11 or newer and its venv module, '$(PYTHON)' is \
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.demo
-	$(BIN)/python -m lumiere_jax.sample --config=configs/demo.py \
-	  --prompt="a dolphin jumping on a yellow background" --out=out --seed=0
+	$(BIN)/python -m lumiere_jax.sample --config=configs/demo_cascade.py \
+	  --prompt="a rocket sliding up on a blue background" --out=out --seed=0
 
 gallery: $(VENV)/.demo
 	$(BIN)/python docs/gallery.py
