@@ -5,7 +5,7 @@ Nothing below this module knows of more than its own part.
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -64,18 +64,31 @@ def abstract_params(cfg: UNetConfig) -> PyTree:
   return jax.eval_shape(init, jax.random.key(0), *network_inputs(cfg))["params"]
 
 
-def init_params(cfg: UNetConfig, seed: int, mesh: Mesh | None = None) -> PyTree:
-  """Random parameters, a function of the seed, made where they shall lie."""
+def init_params(
+  cfg: UNetConfig,
+  seed: int,
+  mesh: Mesh | None = None,
+  part: Callable[[str], bool] = lambda path: True,
+) -> PyTree:
+  """Random parameters, a function of the seed and their paths.
+
+  Args:
+    cfg: the network.
+    seed: of the random numbers.
+    mesh: the devices that they are placed on; None is one.
+    part: which parameters, by path; the others are not computed.
+  """
 
   def init() -> PyTree:
     inputs = jax.tree.map(
       lambda x: jnp.zeros(x.shape, x.dtype), network_inputs(cfg)
     )
-    return STUNet(cfg).init(jax.random.key(seed), *inputs)["params"]
+    params = STUNet(cfg).init(jax.random.key(seed), *inputs)["params"]
+    return trees.split(params, part)[0]
 
   where = None
   if mesh is not None:
-    where = sharding.shard_tree(abstract_params(cfg), mesh)
+    where = sharding.shard_tree(jax.eval_shape(init), mesh)
   return jax.jit(init, out_shardings=where)()
 
 

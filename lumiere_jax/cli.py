@@ -289,6 +289,12 @@ def resolve(
   return from_dict(values, kind)
 
 
+def cache_folder(name: str) -> Path:
+  """A folder of this name in the user's cache folder; it may not exist."""
+  home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+  return Path(home) / "lumiere_jax" / name
+
+
 def enable_compilation_cache() -> None:
   """Keeps compiled programs in the user's cache folder between runs.
 
@@ -297,9 +303,7 @@ def enable_compilation_cache() -> None:
   import jax
 
   if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    folder = Path(home) / "lumiere_jax" / "xla"
-    jax.config.update("jax_compilation_cache_dir", str(folder))
+    jax.config.update("jax_compilation_cache_dir", str(cache_folder("xla")))
   # Small programs take most of the start's time together: keep them all.
   jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
   jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)

@@ -2,15 +2,18 @@
 """The frozen text encoder of a configuration."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from lumiere_jax.config import Config, TextConfig
 from lumiere_jax.errors import UserError
+from lumiere_jax.text.cache import CachedEncoder
 from lumiere_jax.text.encoder import (
   Encoder,
   Shardings,
   TextEncoder,
   load_minilm,
+  minilm_version,
   restore_encoder,
 )
 from lumiere_jax.text.store import TextStore
@@ -41,6 +44,30 @@ def text_encoder(cfg: Config, shardings: Shardings | None = None) -> Encoder:
       f"{encoder.width}, the width of text.encoder={text.encoder!r}"
     )
   return encoder
+
+
+def cached_encoder(cfg: Config, cache: Path) -> Encoder:
+  """`text_encoder` whose prepared captions are kept on disk between runs.
+
+  Args:
+    cfg: as of `text_encoder`.
+    cache: folder of the cache.
+
+  Raises:
+    UserError: as `text_encoder`.
+  """
+  encoder = text_encoder(cfg)
+  if not isinstance(encoder, TextEncoder):
+    return encoder
+  text = cfg.text
+  weights = (
+    minilm_version()
+    if text.encoder == "minilm"
+    else folder.load_info(text.weights).fingerprint
+  )
+  names = ("encoder", "dtype", "lower_case", "max_tokens")
+  info = {name: getattr(text, name) for name in names} | {"weights": weights}
+  return CachedEncoder(encoder, cache, info)
 
 
 def _open_store(text: TextConfig) -> TextStore:

@@ -2,6 +2,7 @@
 """What training starts from: random parameters, or those of other weights."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -66,16 +67,19 @@ def initial_params(cfg: Config, mesh: Mesh | None = None) -> PyTree:
   Raises:
     UserError: the weights fit none, or were trained to do another thing.
   """
-  params = build.init_params(cfg.model, cfg.train.seed, mesh)
   if not cfg.train.init_from:
-    return params
+    return build.init_params(cfg.model, cfg.train.seed, mesh)
   loaded, values, _ = folder.load(folder.resolve(cfg.train.init_from))
   saved = from_dict(values)
   _check_same_task(cfg, saved)
   if cfg.train.init_temporal_from:
     loaded = _with_temporal_of(cfg, loaded)
-  loaded = _grown(cfg, saved, loaded, params)
-  _check_fits(cfg, params, loaded)
+
+  def new_temporal() -> PyTree:
+    return build.init_params(cfg.model, cfg.train.seed, mesh, is_temporal)
+
+  loaded = _grown(cfg, saved, loaded, new_temporal)
+  _check_fits(cfg, build.abstract_params(cfg.model), loaded)
   return build.cast_params(loaded, cfg.model, mesh)
 
 
@@ -106,7 +110,9 @@ def check_initial(cfg: Config) -> None:
     )
   params = build.abstract_params(cfg.model)
   grown = jax.eval_shape(
-    lambda *both: _grown(cfg, saved, *both), loaded, params
+    lambda loaded, new: _grown(cfg, saved, loaded, lambda: new),
+    loaded,
+    trees.split(params, is_temporal)[0],
   )
   _check_fits(cfg, params, grown)
 
@@ -126,14 +132,24 @@ def _with_temporal_of(cfg: Config, loaded: PyTree) -> PyTree:
 
 
 def _grown(
-  cfg: Config, saved: Config, loaded: PyTree, params: PyTree
+  cfg: Config,
+  saved: Config,
+  loaded: PyTree,
+  new_temporal: Callable[[], PyTree],
 ) -> PyTree:
-  """What the network has of the loaded one; the rest is as in `params`."""
+  """Adapts loaded parameters to the network.
+
+  Args:
+    cfg: of the run.
+    saved: of the loaded parameters.
+    loaded: the parameters.
+    new_temporal: makes the temporal part, called only if none was loaded.
+  """
   temporal, spatial = trees.split(loaded, is_temporal)
   if cfg.model.temporal is None:
     loaded = spatial
   elif not temporal:
-    loaded = trees.merge(spatial, trees.split(params, is_temporal)[0])
+    loaded = trees.merge(spatial, new_temporal())
   if cfg.condition.kind == "mask" and saved.condition.kind == "none":
     loaded = widen_input(loaded, cfg.model)
   return loaded

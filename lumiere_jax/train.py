@@ -113,7 +113,7 @@ def fit(cfg: Config, workdir: Path, *, allow_changes: bool = False) -> None:
   fingerprint = loader.fingerprint(cfg.data)
   licence = loader.attribution(cfg.data)
   mesh = sharding.make_mesh(cfg.mesh)
-  encoder = encoders.text_encoder(cfg)
+  encoder = encoders.cached_encoder(cfg, cli.cache_folder("text"))
   step, tx, like = stage.make_stage(cfg, encoder.empty, mesh)
   logger = Logger(workdir, cfg.train, phases, writes=mine)
   logger.say(

@@ -147,7 +147,7 @@ ORDER = {
     "hardware",
     "topology",
   ),
-  "text": ("tokenizer", "bert", "t5", "encoder", "store"),
+  "text": ("tokenizer", "bert", "t5", "encoder", "store", "cache"),
   "weights": (
     "lazy",
     "rules",
@@ -193,6 +193,7 @@ ORDER = {
     "record",
     "source",
     "built",
+    "sprite_source",
     "shards",
     "folder",
     "ucf101",

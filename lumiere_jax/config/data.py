@@ -5,9 +5,12 @@ from dataclasses import dataclass, fields
 
 from lumiere_jax.config.check import check, choice
 
-# A data set of data.write, shards of clips of data.write, videos and captions
-# as they lie in a folder, and UCF-101 as it is distributed.
-KINDS = ("built", "shards", "folder", "ucf101")
+# A data set of data.write, shards of clips of data.write, a folder of videos
+# and captions, UCF-101 as it is distributed, and scenes drawn from a sprite
+# pack.
+KINDS = ("built", "shards", "folder", "ucf101", "sprites")
+# Those that have the labels of emoji_motion.
+LABELLED = ("built", "sprites")
 MEDIA = ("video", "image", "both")
 STARTS = ("random", "begin", "middle")
 # The middle of the frame, any part of it, all of it between black bars, or all
@@ -23,7 +26,7 @@ class SourceConfig:
     kind: one of KINDS.
     name: of a built data set.
     data_dir: the folder.
-    config: of a built data set.
+    config: of a built data set; of sprites, the selection of objects.
     split: the part to train on.
     captions: file of a folder.
     media: what is taken of a folder.
@@ -55,7 +58,8 @@ class DataConfig:
     kind: what lies in data_dir, one of KINDS.
     name: of a built data set; "emoji_motion" or "ucf101".
     data_dir: the folder.
-    config: of a built data set, its builder config, which fixes what it holds.
+    config: of a built data set, its builder config, which fixes what it holds;
+      of sprites, the selection of objects ("world").
     split: the part to train on, where there are parts.
     captions: of a folder, its CSV or JSONL file; "" is the only such file in
       it, or a .txt beside each video.
@@ -133,8 +137,10 @@ class DataConfig:
     choice(self.start, STARTS, "data.start")
     choice(self.crop, CROPS, "data.crop")
     check(
-      not self.focus or [p.kind for p in self.parts] == ["built"],
-      f"data.focus={self.focus!r} is for one source of data.kind='built'",
+      not self.focus
+      or (len(self.parts) == 1 and self.parts[0].kind in LABELLED),
+      f"data.focus={self.focus!r} is for one source of data.kind="
+      f"{' or '.join(map(repr, LABELLED))}",
     )
     for name in ("min_seconds", "max_seek_seconds", "num_workers"):
       value = getattr(self, name)

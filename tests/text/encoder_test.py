@@ -123,7 +123,7 @@ def test_no_more_is_remembered_than_there_is_room_for(
     cache_mb=1,
   )
   # 7 tokens of 5 numbers of 2 bytes and a byte of mask.
-  encoder._most = 2
+  encoder.capacity = 2
   wanted, _ = encoder.encode(CAPTIONS)
   assert list(encoder._cache) == ["", "cat spins"]
   network.rows.clear()
@@ -150,7 +150,7 @@ def test_the_room_is_in_bytes(network, tokenizer_file):
     network, {"table": table}, tokenizer, batch_size=3, cache_mb=2
   )
   features, mask = encoder.encode(["a dog"])
-  assert encoder._most == 2 * 10**6 // (features.nbytes + mask.nbytes)
+  assert encoder.capacity == 2 * 10**6 // (features.nbytes + mask.nbytes)
 
 
 def test_missing_package_names_the_command(monkeypatch):

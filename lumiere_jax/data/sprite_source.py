@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Training examples drawn as they are read, from a pack of decoded sprites.
+
+No two examples are the same: an item is a captioned scene, and each time it is
+read, phase, place and exact size are drawn from the random numbers of its
+position in the order.
+"""
+
+import functools
+import os
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from lumiere_jax.data import pack, render, scenes
+from lumiere_jax.data.render import ClipSize
+from lumiere_jax.data.source import AnySource, Item, digest, read_attribution
+from lumiere_jax.data.world import BACKGROUNDS
+from lumiere_jax.errors import UserError, nearest
+from lumiere_jax.shapes import UInt8, VideoU8
+
+# Every frame of every sprite, premultiplied.
+Frames = UInt8[np.ndarray, "frames side side 4"]
+
+
+class Sketch(NamedTuple):
+  """A scene that is not drawn yet.
+
+  Attributes:
+    loop: the object's loop, premultiplied.
+    scene: what to draw.
+  """
+
+  loop: Frames
+  scene: scenes.Scene
+
+  def draw(
+    self, rng: np.random.Generator, clip: ClipSize, frames: Sequence[int]
+  ) -> VideoU8:
+    """Draws these frames of a clip of the scene, with parameters from `rng`."""
+    return render.render_frames(
+      self.loop,
+      BACKGROUNDS[self.scene.background],
+      self.scene.motion,
+      render.draw_params(rng, len(self.loop)),
+      clip,
+      frames,
+    )
+
+
+class SpriteSource:
+  """The captioned scenes of a split, as `data.source.Source`."""
+
+  text = None
+
+  def __init__(self, cfg: AnySource, split: str | None = None):
+    """Reads the pack's index, and decodes its sprites if nobody has yet.
+
+    Args:
+      cfg: `data_dir` is the pack, `config` the selection of its objects.
+      split: other than the config's.
+
+    Raises:
+      UserError: no pack, no such selection or split, or sprites that cannot be
+        decoded or written.
+    """
+    self._folder = Path(cfg.data_dir)
+    self._split = cfg.split if split is None else split
+    if self._split not in scenes.SPLITS:
+      raise UserError(
+        f"unknown data split {self._split!r}"
+        f"{nearest(self._split, scenes.SPLITS)}"
+      )
+    self.infos = pack.select(pack.read_index(self._folder), cfg.config)
+    self.scenes = scenes.captioned_scenes(
+      [info.names for info in self.infos], self._split
+    )
+    self._ends = np.cumsum([info.frames for info in self.infos])
+    self._file = decoded_file(self._folder, self.infos)
+
+  def __len__(self) -> int:
+    return len(self.scenes)
+
+  def __getitem__(self, index: int) -> Item:
+    captioned = self.scenes[index]
+    number = captioned.scene.object
+    end = int(self._ends[number])
+    loop = _open(str(self._file))[end - self.infos[number].frames : end]
+    sketch = Sketch(loop, captioned.scene)
+    return Item(sketch, captioned.caption, captioned.image_caption)
+
+  def name(self, index: int) -> str:
+    return f"{self._folder.name}-{self._split}[{index}]"
+
+  def stamp(self, index: int) -> str:
+    return self.fingerprint()
+
+  def captions(self) -> list[str]:
+    return scenes.captions(self.scenes)
+
+  def labels(self, field: str) -> list[str]:
+    """A field of every item's motion."""
+    return [getattr(s.scene.motion, field) for s in self.scenes]
+
+  def fingerprint(self) -> str:
+    return digest([*self.infos, *self.scenes])
+
+  def attribution(self) -> str:
+    return read_attribution(self._folder)
+
+
+@functools.lru_cache(maxsize=4)
+def _open(file: str) -> Frames:
+  """The file's frames; each process maps it once, and all share its pages."""
+  return np.load(file, mmap_mode="r")
+
+
+def decoded_file(folder: Path, infos: Sequence[pack.SpriteInfo]) -> Path:
+  """Returns the file of all frames of these sprites, written if need be.
+
+  Raises:
+    UserError: a sprite cannot be read, or the file not written.
+  """
+  file = folder / f"frames-{digest(infos)}.npy"
+  if file.is_file():
+    return file
+  print(f"decoding {len(infos)} sprites to {file} (once)", flush=True)
+  loops = (pack.read_sprite(folder, info).frames for info in infos)
+  total = sum(info.frames for info in infos)
+  try:
+    with tempfile.TemporaryDirectory(prefix=".", dir=folder) as scratch:
+      part = Path(scratch) / file.name
+      start, frames = 0, None
+      for loop in map(render.premultiplied, loops):
+        if frames is None:
+          shape = (total, *loop.shape[1:])
+          frames = np.lib.format.open_memmap(part, "w+", np.uint8, shape)
+        frames[start : start + len(loop)] = loop
+        start += len(loop)
+      frames.flush()
+      os.replace(part, file)
+  except OSError as error:
+    raise UserError(
+      f"cannot decode the sprites of {folder}: {error}"
+    ) from error
+  return file
