@@ -181,6 +181,7 @@ ORDER = {
   "sharding": ("mesh", "batch", "rules"),
   "data": (
     "emoji",
+    "objects",
     "motion",
     "world",
     "captions",

@@ -20,7 +20,7 @@ class ClipSet:
   """Which clips there are, and how they are drawn.
 
   Attributes:
-    selection: sprites to use, "demo" or "all" that the pack holds.
+    selection: sprites to use, one of objects.SELECTIONS.
     size_px: height and width of a frame.
     num_frames: frames of a clip, at 16 fps.
     train_clips: clips of each combination in the train split, which differ in

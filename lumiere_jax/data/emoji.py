@@ -108,6 +108,3 @@ SYNONYMS: dict[str, tuple[str, ...]] = {
   "wolf": ("wolf face",),
   "zebra": ("striped horse",),
 }
-
-# "demo" is the table above; "all" is every emoji that can be used.
-SELECTIONS = ("demo", "all")

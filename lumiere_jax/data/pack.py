@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from lumiere_jax.data import animation
-from lumiere_jax.data.emoji import DEMO
+from lumiere_jax.data.objects import SELECTIONS
 from lumiere_jax.errors import UserError
 
 FPS = 16
@@ -98,18 +98,19 @@ def write_sprite(folder: str | Path, sprite: Sprite) -> None:
 def select(
   infos: Sequence[SpriteInfo], selection: str
 ) -> tuple[SpriteInfo, ...]:
-  """The sprites of a named selection: "demo", or "all" that the pack holds.
+  """The sprites of one of `SELECTIONS`, in its order; "all": the pack's.
 
   Raises:
     UserError: the pack lacks some.
   """
-  if selection == "all":
-    return tuple(infos)
   by_code = {info.code: info for info in infos}
-  missing = [code for code in DEMO if code not in by_code]
+  codes = SELECTIONS[selection] or tuple(by_code)
+  missing = [code for code in codes if code not in by_code]
   if missing:
-    raise UserError(f"the sprite pack lacks {', '.join(missing)} of 'demo'")
-  return tuple(by_code[code] for code in DEMO)
+    raise UserError(
+      f"the sprite pack lacks {', '.join(missing)} of {selection!r}"
+    )
+  return tuple(by_code[code] for code in codes)
 
 
 def plain_code(code: str) -> str:

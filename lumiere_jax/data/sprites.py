@@ -16,12 +16,20 @@ from tqdm import tqdm
 
 from lumiere_jax import cli
 from lumiere_jax.data import animation, pack
-from lumiere_jax.data.emoji import DEMO, SELECTIONS, SYNONYMS
+from lumiere_jax.data.emoji import DEMO, SYNONYMS
+from lumiere_jax.data.objects import OBJECTS, RESERVED
 
 ART = "lobehub-fluent-emoji-anim-*.tgz"
 NAMES = "emojibase-data-*.tgz"
 MIN_FRAMES = 40
 PEOPLE = "people-body"
+# What --names may ask for: the selections that such a pack holds, and the names
+# that were given by hand.
+PACKS: dict[str, tuple[tuple[str, ...], dict[str, tuple[str, ...]]]] = {
+  "demo": (("demo",), DEMO),
+  "world": (("world", "reserved"), OBJECTS | RESERVED),
+  "all": (("all",), DEMO),
+}
 _TAKEN = {name for names in DEMO.values() for name in names}
 
 
@@ -35,14 +43,12 @@ class Name:
 
 
 def usable(code: str, name: Name | None) -> bool:
-  """Whether an emoji may enter a pack.
+  """Whether an emoji that was not chosen by hand may enter a pack.
 
   Left out: skin tones, clock faces, and persons built with joiners, which
   differ from each other in ways that 64 pixels do not show; and what is called
   as captions call another one ("tiger", since the tiger face is).
   """
-  if code in DEMO:
-    return name is not None
   points = [int(part, 16) for part in code.split("-")]
   toned = any(0x1F3FB <= point <= 0x1F3FF for point in points)
   clock = 0x1F550 <= points[0] <= 0x1F567
@@ -51,13 +57,13 @@ def usable(code: str, name: Name | None) -> bool:
   return not (name.group == PEOPLE and 0x200D in points)
 
 
-def names_of(code: str, name: Name) -> tuple[str, ...]:
-  """What captions call an emoji: its label and synonyms, checked by hand.
+def names_of(name: Name) -> tuple[str, ...]:
+  """What captions call such an emoji: its label, and synonyms checked by hand.
 
   Keywords are not taken as they are: they tell of an emoji's use as much as of
   its looks ("beach", "pride"), and many emoji share them.
   """
-  return DEMO.get(code) or (name.label, *SYNONYMS.get(name.label, ()))
+  return (name.label, *SYNONYMS.get(name.label, ()))
 
 
 def read_names(npm: Path) -> dict[str, Name]:
@@ -91,12 +97,13 @@ def read_art(npm: Path) -> Iterator[tuple[str, str, bytes]]:
 def make_pack(npm: Path, out: Path, size_px: int, selection: str) -> int:
   """Writes the pack; returns the number of sprites in it."""
   names = read_names(npm)
+  selections, chosen = PACKS[selection]
   out.mkdir(parents=True, exist_ok=True)
   infos = []
   for code, package, data in tqdm(read_art(npm), "art", unit="file"):
     name = names.get(code)
-    wanted = selection == "all" or code in DEMO
-    if not wanted or not usable(code, name):
+    others = selection == "all" and usable(code, name)
+    if name is None or not (code in chosen or others):
       continue
     frames, durations = animation.read_animation(io.BytesIO(data))
     if len(frames) < MIN_FRAMES:
@@ -107,7 +114,7 @@ def make_pack(npm: Path, out: Path, size_px: int, selection: str) -> int:
     info = pack.SpriteInfo(
       code=code,
       label=name.label,
-      names=names_of(code, name),
+      names=chosen.get(code) or names_of(name),
       keywords=name.keywords,
       group=name.group,
       frames=len(frames),
@@ -118,7 +125,8 @@ def make_pack(npm: Path, out: Path, size_px: int, selection: str) -> int:
     pack.write_sprite(out, pack.Sprite(info=info, frames=frames))
     infos.append(info)
   infos.sort(key=lambda info: info.code)
-  pack.write_index(out, pack.select(infos, selection))
+  listed = [info for part in selections for info in pack.select(infos, part)]
+  pack.write_index(out, listed)
   return len(infos)
 
 
@@ -128,7 +136,7 @@ def main(argv: Sequence[str]) -> None:
   parser.add_argument("--npm", required=True, help="folder of the tarballs")
   parser.add_argument("--out", required=True, help="folder of the pack")
   parser.add_argument("--size", type=int, default=128, help="pixels a side")
-  parser.add_argument("--names", default="demo", choices=SELECTIONS)
+  parser.add_argument("--names", default="demo", choices=PACKS)
   args = parser.parse_args(argv)
   count = make_pack(Path(args.npm), Path(args.out), args.size, args.names)
   print(f"{count} sprites of {args.size} pixels in {args.out}")

@@ -102,6 +102,46 @@ def test_the_demo_selection_wants_all_of_its_emoji(npm, tmp_path):
     maker.make_pack(npm, tmp_path, 16, "demo")
 
 
+def test_the_world_pack_holds_the_objects_and_then_the_reserved(
+  npm, tmp_path, monkeypatch
+):
+  trained = {"2764": ("heart",), "1f42c": ("dolphin", "porpoise")}
+  kept = {"1f468-200d-1f33e": ("farmer",)}  # chosen by hand, though a person
+  monkeypatch.setitem(
+    maker.PACKS, "world", (("world", "reserved"), trained | kept)
+  )
+  monkeypatch.setitem(pack.SELECTIONS, "world", tuple(trained))
+  monkeypatch.setitem(pack.SELECTIONS, "reserved", tuple(kept))
+  assert maker.make_pack(npm, tmp_path, 16, "world") == 3
+  infos = pack.read_index(tmp_path)
+  assert [info.code for info in infos] == [*trained, *kept]
+  assert [info.names for info in infos] == list((trained | kept).values())
+  assert pack.select(infos, "world") == infos[:2]
+  assert pack.select(infos, "reserved") == infos[2:]
+  assert pack.select(infos, "all") == infos
+
+
+def test_a_selection_is_in_its_own_order_and_names_what_lacks():
+  codes = reversed(pack.SELECTIONS["world"])
+  infos = [
+    pack.SpriteInfo(
+      code=code,
+      label="",
+      names=("x",),
+      keywords=(),
+      group="",
+      frames=1,
+      licence="",
+      source="",
+    )
+    for code in codes
+  ]
+  chosen = pack.select(infos, "world")
+  assert tuple(info.code for info in chosen) == pack.SELECTIONS["world"]
+  with pytest.raises(UserError, match=r"lacks 1f9a6, .* of 'reserved'"):
+    pack.select(infos, "reserved")
+
+
 def test_absent_tarballs_and_packs_say_how_to_get_them(tmp_path):
   with pytest.raises(UserError, match="npm pack"):
     maker.make_pack(tmp_path, tmp_path / "out", 16, "demo")
