@@ -11,7 +11,7 @@ import numpy as np
 
 from lumiere_jax.data import animation
 from lumiere_jax.data.objects import SELECTIONS
-from lumiere_jax.errors import UserError
+from lumiere_jax.errors import UserError, nearest
 
 FPS = 16
 INDEX = "sprites.json"
@@ -101,8 +101,12 @@ def select(
   """The sprites of one of `SELECTIONS`, in its order; "all": the pack's.
 
   Raises:
-    UserError: the pack lacks some.
+    UserError: no such selection, or the pack lacks some of it.
   """
+  if selection not in SELECTIONS:
+    raise UserError(
+      f"unknown selection {selection!r}{nearest(selection, SELECTIONS)}"
+    )
   by_code = {info.code: info for info in infos}
   codes = SELECTIONS[selection] or tuple(by_code)
   missing = [code for code in codes if code not in by_code]
