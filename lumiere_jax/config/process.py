@@ -51,8 +51,11 @@ class DiffusionConfig:
     prediction: "eps", "x0" or "v" (arXiv 2202.00512).
     variance: "fixed_small" (posterior), "fixed_large" (beta) or "learned"
       (interpolation in log space between both; out_channels doubles).
-    weighting: "uniform" or "min_snr" (arXiv 2303.09556).
-    min_snr_gamma: its gamma.
+    weighting: of the squared error: "uniform" in what the network predicts,
+      "min_snr" (arXiv 2303.09556), or "v": min(1 / sigma^2, cap) on the error
+      of x0, which up to the cap is the uniform loss of v.
+    min_snr_gamma: gamma of "min_snr".
+    weighting_cap: cap of "v"; JiT's is 400 (arXiv 2511.13720).
     vlb_weight: weight of the variational bound that trains learned variance.
     timestep_shift: training draws timesteps whose sigma / alpha is this many
       times that of uniform ones (arXiv 2403.03206, section 5.3.2). Many frames
@@ -66,6 +69,7 @@ class DiffusionConfig:
   variance: str = "fixed_small"
   weighting: str = "uniform"
   min_snr_gamma: float = 5.0
+  weighting_cap: float = 400.0
   vlb_weight: float = 1e-3
   timestep_shift: float = 1.0
 
@@ -76,7 +80,11 @@ class DiffusionConfig:
       ("fixed_small", "fixed_large", "learned"),
       "diffusion.variance",
     )
-    choice(self.weighting, ("uniform", "min_snr"), "diffusion.weighting")
+    choice(self.weighting, ("uniform", "min_snr", "v"), "diffusion.weighting")
+    check(
+      self.weighting_cap > 0,
+      f"diffusion.weighting_cap={self.weighting_cap} must be > 0",
+    )
     check(
       self.timestep_shift > 0,
       f"diffusion.timestep_shift={self.timestep_shift} must be > 0",

@@ -82,18 +82,32 @@ def loss_weights(schedule: Schedule, cfg: DiffusionConfig) -> np.ndarray:
   """Weight of the squared error at each timestep, (T,) float64.
 
   "min_snr" weighs the error in x0 by min(SNR, gamma), arXiv 2303.09556,
-  section 3.4, expressed in what the network predicts. With zero terminal SNR
-  the weight of the last timestep is 0 for "x0" and "v".
+  section 3.4; "v" by min(1 / sigma^2, cap). Since v = (alpha x_t - x0) / sigma
+  the error in v is that in x0 / sigma, so that "v" without its cap is the
+  uniform loss of v (JiT, arXiv 2511.13720, in variance-preserving form). Both
+  are expressed in what the network predicts. With zero terminal SNR the weight
+  of the last timestep is 0 for "min_snr".
   """
   if cfg.weighting == "uniform":
     return np.ones(schedule.num_timesteps)
   bar = schedule.alphas_cumprod
-  clipped = np.minimum(bar / (1.0 - bar), cfg.min_snr_gamma)
-  if cfg.prediction == "x0":
-    return clipped
-  if cfg.prediction == "v":
-    return clipped * (1.0 - bar)  # divided by SNR + 1
-  return clipped * (1.0 - bar) / bar
+  if cfg.weighting == "v":
+    on_x0 = np.minimum(1.0 / (1.0 - bar), cfg.weighting_cap)
+  else:
+    on_x0 = np.minimum(bar / (1.0 - bar), cfg.min_snr_gamma)
+  return on_x0 * x0_factors(schedule, cfg.prediction)
+
+
+def x0_factors(schedule: Schedule, kind: str) -> np.ndarray:
+  """Squared error in x0 per squared error in the output, (T,) float64.
+
+  1 for "x0", sigma^2 for "v" and sigma^2 / alpha^2 for "eps", given x_t. The
+  last is infinite at pure noise, which a config with "eps" does not allow.
+  """
+  bar = schedule.alphas_cumprod
+  if kind == "x0":
+    return np.ones_like(bar)
+  return 1.0 - bar if kind == "v" else (1.0 - bar) / bar
 
 
 def variational_bound(

@@ -27,7 +27,7 @@ def perfect(kind):
   return output
 
 
-@pytest.mark.parametrize("weighting", ["uniform", "min_snr"])
+@pytest.mark.parametrize("weighting", ["uniform", "min_snr", "v"])
 @pytest.mark.parametrize("kind", ["eps", "x0", "v"])
 def test_a_perfect_model_has_no_loss(kind, weighting):
   cfg = DiffusionConfig(prediction=kind, weighting=weighting)
@@ -57,6 +57,52 @@ def test_min_snr_weighs_the_same_error_alike_in_every_kind():
   np.testing.assert_allclose(weights["eps"] * snr, weights["x0"], rtol=1e-9)
   np.testing.assert_allclose(weights["v"] * (snr + 1), weights["x0"], rtol=1e-9)
   assert 0 < np.argmax(weights["v"]) < 999 and np.all(weights["eps"] < 1 + 1e-9)
+
+
+@pytest.mark.parametrize("kind", ["x0", "eps"])
+def test_weighting_v_is_the_uniform_loss_of_v(kind):
+  """Of a network that says the same of x0, whatever it predicts."""
+
+  def clean(x_t, t):
+    return X0 + 0.1 * jnp.sin(3 * x_t)
+
+  def output(kind):
+    def network(x_t, t):
+      x0 = clean(x_t, t)
+      return target(x0, eps_of(x0, x_t, t, SCHEDULE), t, SCHEDULE, kind)
+
+    return network
+
+  v = DiffusionConfig(prediction="v")
+  expected, aux = diffusion_loss(output("v"), X0, KEYS, SCHEDULE, v)
+  cfg = DiffusionConfig(prediction=kind, weighting="v", weighting_cap=1e9)
+  loss, same = diffusion_loss(output(kind), X0, KEYS, SCHEDULE, cfg)
+  np.testing.assert_array_equal(same["t"], aux["t"])
+  # Within the rounding of eps near pure noise, where alpha^2 is 2e-6.
+  np.testing.assert_allclose(loss, expected, rtol=1e-3)
+
+
+def test_cap_of_weighting_v_is_that_of_the_error_of_x0():
+  bar = SCHEDULE.alphas_cumprod
+
+  def weights(kind, cap):
+    cfg = DiffusionConfig(prediction=kind, weighting="v", weighting_cap=cap)
+    return loss_weights(SCHEDULE, cfg)
+
+  capped = 1 / (1 - bar) > 10
+  assert 0 < capped.sum() < 500
+  np.testing.assert_array_equal(weights("x0", 10.0)[capped], 10)
+  np.testing.assert_allclose(
+    weights("x0", 10.0)[~capped], 1 / (1 - bar[~capped])
+  )
+  for kind, factor in (("v", 1 - bar), ("eps", (1 - bar) / bar)):
+    np.testing.assert_allclose(
+      weights(kind, 10.0), weights("x0", 10.0) * factor, rtol=1e-9
+    )
+  noise = make_schedule(ScheduleConfig(zero_terminal_snr=True))
+  for kind in ("x0", "v"):
+    cfg = DiffusionConfig(prediction=kind, weighting="v")
+    assert loss_weights(noise, cfg)[-1] == 1
 
 
 def zero(x_t, t):
