@@ -164,6 +164,11 @@ def test_ill_typed_value_names_field_value_and_type(values, message):
     ({"model": {"cross_attention_dim": 48}}, "cross_attention_dim=48 must be"),
     ({"diffusion": {"weighting": "vs"}}, "weighting='vs' .did you mean 'v'"),
     ({"diffusion": {"weighting_cap": 0.0}}, "weighting_cap=0.0 must be > 0"),
+    ({"diffusion": {"timestep_std": 0.0}}, "timestep_std=0.0 must be > 0"),
+    (
+      {"diffusion": {"timestep_distribution": "normal"}},
+      "timestep_distribution='normal' .did you mean 'logit_normal'",
+    ),
     ({"diffusion": {"timestep_shift": 0.0}}, "timestep_shift=0.0 must be > 0"),
     ({"sampler": {"timestep_shift": -1.0}}, "timestep_shift=-1.0 must be > 0"),
     ({"sampler": {"threshold_max": 0.9}}, "threshold_max=0.9 must be >= 1"),

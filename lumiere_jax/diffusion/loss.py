@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.scipy.stats import norm
+from scipy.special import ndtr
 
 from lumiere_jax.config import DiffusionConfig
 from lumiere_jax.diffusion.prediction import (
@@ -38,14 +39,14 @@ def diffusion_loss(
     x0: clean clips or images in [-1, 1].
     keys: (b,) typed keys, each split into timestep and noise of its example.
     schedule: the noise schedule.
-    cfg: prediction kind, weighting, variance.
+    cfg: prediction kind, timesteps, weighting, variance.
 
   Returns:
     The loss (b,), and for each example "t", its timestep, and "mse", the
     squared error without weight.
   """
   x0 = x0.astype(jnp.float32)
-  cumulative = timestep_cdf(schedule, cfg.timestep_shift)
+  cumulative = timestep_cdf(schedule, cfg)
 
   def draw(key):
     time_key, noise_key = jax.random.split(key)
@@ -67,14 +68,23 @@ def diffusion_loss(
   return loss, {"t": t, "mse": mse}
 
 
-def timestep_cdf(schedule: Schedule, shift: float) -> np.ndarray:
+def timestep_cdf(schedule: Schedule, cfg: DiffusionConfig) -> np.ndarray:
   """Share of training draws at or below each timestep, (T,) float32.
 
-  The ends of the bins of uniform timesteps, 0.5, 1.5, ..., moved back by the
-  shift tell what share of uniform draws the shift brings below them.
+  Timestep t stands for all between t - 0.5 and t + 0.5. For "uniform" the ends
+  of these bins, moved back by the shift, give the share of uniform draws that
+  the shift brings below them. For "logit_normal" (arXiv 2403.03206, section
+  3.1) it is the normal distribution of log(sigma / alpha) at the ends, its
+  mean raised by log(shift).
   """
   ends = np.arange(schedule.num_timesteps - 1) + 0.5
-  below = (schedule.shifted(ends, 1.0 / shift) + 0.5) / schedule.num_timesteps
+  if cfg.timestep_distribution == "logit_normal":
+    mean = cfg.timestep_mean + np.log(cfg.timestep_shift)
+    ratio = np.log(schedule.noise_ratio(ends))
+    below = ndtr((ratio - mean) / cfg.timestep_std)
+  else:
+    uniform = schedule.shifted(ends, 1.0 / cfg.timestep_shift)
+    below = (uniform + 0.5) / schedule.num_timesteps
   return np.append(below, 1.0).astype(np.float32)
 
 
