@@ -138,6 +138,15 @@ def test_ill_typed_value_names_field_value_and_type(values, message):
     ({"train": {"eval_every": -1}}, "train.eval_every=-1 must be >= 0"),
     ({"train": {"eval_clips": 0}}, "train.eval_clips=0 must be > 0"),
     ({"train": {"ema_decay": 1.0}}, "train.ema_decay=1.0 must be in"),
+    (
+      {"train": {"optimizer": "adam"}},
+      "unknown train.optimizer='adam' .did you mean 'adamw'.*; choices: adaf",
+    ),
+    ({"train": {"b2": 1.0}}, "train.b2=1.0 must be in"),
+    (
+      {"train": {"optimizer": "schedule_free_adamw", "b1": 0.0}},
+      "train.b1=0.0 must be > 0 with train.optimizer='schedule_free_adamw'",
+    ),
     ({"train": {"seed": -1}}, "train.seed=-1 not in"),
     ({"model": {"norm_num_groups": 0}}, "model.norm_num_groups=0 must be > 0"),
     ({"model": {"dropout": 1.0}}, "model.dropout=1.0 not in"),
