@@ -51,14 +51,24 @@ class DiffusionConfig:
     prediction: "eps", "x0" or "v" (arXiv 2202.00512).
     variance: "fixed_small" (posterior), "fixed_large" (beta) or "learned"
       (interpolation in log space between both; out_channels doubles).
-    weighting: "uniform" or "min_snr" (arXiv 2303.09556).
-    min_snr_gamma: its gamma.
+    weighting: of the squared error: "uniform" in what the network predicts,
+      "min_snr" (arXiv 2303.09556), or "v": min(1 / sigma^2, cap) on the error
+      of x0, which up to the cap is the uniform loss of v.
+    min_snr_gamma: gamma of "min_snr".
+    weighting_cap: cap of "v"; JiT's is 400 (arXiv 2511.13720).
     vlb_weight: weight of the variational bound that trains learned variance.
+    timestep_distribution: of training: "uniform", or "logit_normal":
+      log(sigma / alpha) ~ Normal(mean, std^2). In the time of flow matching
+      t / (1 - t) is alpha / sigma, so this is the logit-normal of arXiv
+      2403.03206, section 3.1, with the sign of the mean turned: JiT's
+      sigmoid(Normal(-0.8, 0.8^2)) (arXiv 2511.13720) has the mean +0.8 here.
+    timestep_mean: mean of "logit_normal".
+    timestep_std: its standard deviation.
     timestep_shift: training draws timesteps whose sigma / alpha is this many
-      times that of uniform ones (arXiv 2403.03206, section 5.3.2). Many frames
-      show the same thing, so what a clip shows, and how it moves, is decided
-      at higher noise than in an image. Unlike schedule.logsnr_shift it leaves
-      the noise at each t, which frozen layers have learnt, as it is.
+      times that of the distribution's (arXiv 2403.03206, section 5.3.2). Many
+      frames show the same thing, so what a clip shows, and how it moves, is
+      decided at higher noise than in an image. Unlike schedule.logsnr_shift it
+      leaves the noise at each t, which frozen layers have learnt, as it is.
   """
 
   schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
@@ -66,7 +76,11 @@ class DiffusionConfig:
   variance: str = "fixed_small"
   weighting: str = "uniform"
   min_snr_gamma: float = 5.0
+  weighting_cap: float = 400.0
   vlb_weight: float = 1e-3
+  timestep_distribution: str = "uniform"
+  timestep_mean: float = 0.8
+  timestep_std: float = 0.8
   timestep_shift: float = 1.0
 
   def __post_init__(self):
@@ -76,7 +90,20 @@ class DiffusionConfig:
       ("fixed_small", "fixed_large", "learned"),
       "diffusion.variance",
     )
-    choice(self.weighting, ("uniform", "min_snr"), "diffusion.weighting")
+    choice(self.weighting, ("uniform", "min_snr", "v"), "diffusion.weighting")
+    check(
+      self.weighting_cap > 0,
+      f"diffusion.weighting_cap={self.weighting_cap} must be > 0",
+    )
+    choice(
+      self.timestep_distribution,
+      ("uniform", "logit_normal"),
+      "diffusion.timestep_distribution",
+    )
+    check(
+      self.timestep_std > 0,
+      f"diffusion.timestep_std={self.timestep_std} must be > 0",
+    )
     check(
       self.timestep_shift > 0,
       f"diffusion.timestep_shift={self.timestep_shift} must be > 0",

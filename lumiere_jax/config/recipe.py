@@ -14,6 +14,8 @@ from lumiere_jax.config.process import (
   WindowsConfig,
 )
 
+OPTIMIZERS = ("adamw", "muon", "lion", "adafactor", "schedule_free_adamw")
+
 
 @dataclass(frozen=True, kw_only=True)
 class TextConfig:
@@ -70,8 +72,15 @@ class TrainConfig:
     learning_rate: peak of warm-up and cosine.
     warmup_steps: steps of linear warm-up.
     final_learning_rate: fraction of the peak at the end of the cosine.
-    b1: AdamW's first decay.
-    b2: its second.
+    optimizer: "adamw"; "muon", which orthogonalizes the updates of kernels
+      (arXiv 2502.16982) and leaves the rest to Adam; "lion" (2302.06675);
+      "adafactor" (1804.04235), with next to no memory; or
+      "schedule_free_adamw" (2405.15682), whose averaged parameters are what is
+      measured and shipped. A good learning rate of Muon and Adafactor is
+      AdamW's, of Lion a third to a tenth of it.
+    b1: first decay of Adam and Lion; of "schedule_free_adamw" the share of the
+      average in where gradients are taken; Muon's is 0.95.
+    b2: their second.
     weight_decay: decoupled, on kernels only.
     clip_norm: global norm the gradient is clipped to.
     ema_decay: decay of the average that is shipped; warmed up by step count.
@@ -107,6 +116,7 @@ class TrainConfig:
   learning_rate: float = 3e-4
   warmup_steps: int = 100
   final_learning_rate: float = 0.1
+  optimizer: str = "adamw"
   b1: float = 0.9
   b2: float = 0.99
   weight_decay: float = 0.0
@@ -133,6 +143,11 @@ class TrainConfig:
   def __post_init__(self):
     choice(self.stage, ("image", "video"), "train.stage")
     check_regex(self.trainable, "train.trainable")
+    choice(self.optimizer, OPTIMIZERS, "train.optimizer")
+    check(
+      self.b1 > 0 or self.optimizer != "schedule_free_adamw",
+      f"train.b1={self.b1} must be > 0 with train.optimizer={self.optimizer!r}",
+    )
     choice(
       self.weights_dtype,
       ("float32", "float16", "bfloat16"),
@@ -173,7 +188,7 @@ class TrainConfig:
     )
     check(0 <= self.seed < 2**32, f"train.seed={self.seed} not in 0..2^32-1")
     check(self.clip_norm > 0, f"train.clip_norm={self.clip_norm} must be > 0")
-    for name in ("caption_dropout", "ema_decay"):
+    for name in ("caption_dropout", "ema_decay", "b1", "b2"):
       value = getattr(self, name)
       check(0 <= value < 1, f"train.{name}={value} must be in [0, 1)")
 

@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.scipy.stats import norm
+from scipy.special import ndtr
 
 from lumiere_jax.config import DiffusionConfig
 from lumiere_jax.diffusion.prediction import (
@@ -38,14 +39,14 @@ def diffusion_loss(
     x0: clean clips or images in [-1, 1].
     keys: (b,) typed keys, each split into timestep and noise of its example.
     schedule: the noise schedule.
-    cfg: prediction kind, weighting, variance.
+    cfg: prediction kind, timesteps, weighting, variance.
 
   Returns:
     The loss (b,), and for each example "t", its timestep, and "mse", the
     squared error without weight.
   """
   x0 = x0.astype(jnp.float32)
-  cumulative = timestep_cdf(schedule, cfg.timestep_shift)
+  cumulative = timestep_cdf(schedule, cfg)
 
   def draw(key):
     time_key, noise_key = jax.random.split(key)
@@ -67,14 +68,23 @@ def diffusion_loss(
   return loss, {"t": t, "mse": mse}
 
 
-def timestep_cdf(schedule: Schedule, shift: float) -> np.ndarray:
+def timestep_cdf(schedule: Schedule, cfg: DiffusionConfig) -> np.ndarray:
   """Share of training draws at or below each timestep, (T,) float32.
 
-  The ends of the bins of uniform timesteps, 0.5, 1.5, ..., moved back by the
-  shift tell what share of uniform draws the shift brings below them.
+  Timestep t stands for all between t - 0.5 and t + 0.5. For "uniform" the ends
+  of these bins, moved back by the shift, give the share of uniform draws that
+  the shift brings below them. For "logit_normal" (arXiv 2403.03206, section
+  3.1) it is the normal distribution of log(sigma / alpha) at the ends, its
+  mean raised by log(shift).
   """
   ends = np.arange(schedule.num_timesteps - 1) + 0.5
-  below = (schedule.shifted(ends, 1.0 / shift) + 0.5) / schedule.num_timesteps
+  if cfg.timestep_distribution == "logit_normal":
+    mean = cfg.timestep_mean + np.log(cfg.timestep_shift)
+    ratio = np.log(schedule.noise_ratio(ends))
+    below = ndtr((ratio - mean) / cfg.timestep_std)
+  else:
+    uniform = schedule.shifted(ends, 1.0 / cfg.timestep_shift)
+    below = (uniform + 0.5) / schedule.num_timesteps
   return np.append(below, 1.0).astype(np.float32)
 
 
@@ -82,18 +92,32 @@ def loss_weights(schedule: Schedule, cfg: DiffusionConfig) -> np.ndarray:
   """Weight of the squared error at each timestep, (T,) float64.
 
   "min_snr" weighs the error in x0 by min(SNR, gamma), arXiv 2303.09556,
-  section 3.4, expressed in what the network predicts. With zero terminal SNR
-  the weight of the last timestep is 0 for "x0" and "v".
+  section 3.4; "v" by min(1 / sigma^2, cap). Since v = (alpha x_t - x0) / sigma
+  the error in v is that in x0 / sigma, so that "v" without its cap is the
+  uniform loss of v (JiT, arXiv 2511.13720, in variance-preserving form). Both
+  are expressed in what the network predicts. With zero terminal SNR the weight
+  of the last timestep is 0 for "min_snr".
   """
   if cfg.weighting == "uniform":
     return np.ones(schedule.num_timesteps)
   bar = schedule.alphas_cumprod
-  clipped = np.minimum(bar / (1.0 - bar), cfg.min_snr_gamma)
-  if cfg.prediction == "x0":
-    return clipped
-  if cfg.prediction == "v":
-    return clipped * (1.0 - bar)  # divided by SNR + 1
-  return clipped * (1.0 - bar) / bar
+  if cfg.weighting == "v":
+    on_x0 = np.minimum(1.0 / (1.0 - bar), cfg.weighting_cap)
+  else:
+    on_x0 = np.minimum(bar / (1.0 - bar), cfg.min_snr_gamma)
+  return on_x0 * x0_factors(schedule, cfg.prediction)
+
+
+def x0_factors(schedule: Schedule, kind: str) -> np.ndarray:
+  """Squared error in x0 per squared error in the output, (T,) float64.
+
+  1 for "x0", sigma^2 for "v" and sigma^2 / alpha^2 for "eps", given x_t. The
+  last is infinite at pure noise, which a config with "eps" does not allow.
+  """
+  bar = schedule.alphas_cumprod
+  if kind == "x0":
+    return np.ones_like(bar)
+  return 1.0 - bar if kind == "v" else (1.0 - bar) / bar
 
 
 def variational_bound(

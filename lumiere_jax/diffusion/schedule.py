@@ -100,14 +100,23 @@ class Schedule:
     """Where sigma / alpha is `factor` times that at `t`; fractional, float64.
 
     SD3's shift for high resolutions (arXiv 2403.03206, eq. 23) in terms of
-    this schedule. Fractions are interpolated in the angle of (alpha, sigma),
-    which is finite at pure noise.
+    this schedule, interpolated as in `noise_ratio`.
     """
-    grid = np.arange(self.num_timesteps)
+    angle = np.arctan(factor * self.noise_ratio(t))
+    return np.interp(angle, self._angles, np.arange(self.num_timesteps))
+
+  def noise_ratio(self, t: np.ndarray) -> np.ndarray:
+    """The ratio sigma / alpha at fractional timesteps, float64.
+
+    Fractions are interpolated in the angle of (alpha, sigma), which is finite
+    at pure noise.
+    """
+    return np.tan(np.interp(t, np.arange(self.num_timesteps), self._angles))
+
+  @property
+  def _angles(self) -> np.ndarray:
     bar = self.alphas_cumprod
-    angles = np.arctan2(np.sqrt(1.0 - bar), np.sqrt(bar))
-    angle = np.arctan(factor * np.tan(np.interp(t, grid, angles)))
-    return np.interp(angle, angles, grid)
+    return np.arctan2(np.sqrt(1.0 - bar), np.sqrt(bar))
 
   def timesteps(self, spacing: str, steps: int) -> np.ndarray:
     """The integer timesteps visited in `steps` denoising steps, descending.

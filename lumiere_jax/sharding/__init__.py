@@ -25,6 +25,7 @@ from lumiere_jax.sharding.mesh import (
 from lumiere_jax.sharding.rules import (
   REPLICATE,
   RULES,
+  STATE_RULES,
   Rules,
   abstract_tree,
   gathered,
@@ -39,6 +40,7 @@ __all__ = [
   "FRAMES",
   "REPLICATE",
   "RULES",
+  "STATE_RULES",
   "Rules",
   "abstract_examples",
   "abstract_tree",

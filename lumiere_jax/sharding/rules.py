@@ -25,6 +25,9 @@ RULES: Rules = (
   (r"kernel$", (FSDP,)),
   (r"", ()),
 )
+# Adafactor's moments by row and column lack a dimension of the kernel, and are
+# small; so are the kernels whose moments it keeps whole.
+STATE_RULES: Rules = ((r"^opt_state(/\d+)+/v(_row|_col)?/", ()), *RULES)
 
 
 def specs(tree: PyTree, rules: Rules = RULES) -> PyTree:
@@ -101,7 +104,7 @@ def possible_fsdp(tree: PyTree, rules: Rules = RULES) -> list[int]:
   return [n for n in range(1, most + 1) if all(s % n == 0 for s in sizes)]
 
 
-def abstract_tree(tree: PyTree, mesh: Mesh) -> PyTree:
+def abstract_tree(tree: PyTree, mesh: Mesh, rules: Rules = RULES) -> PyTree:
   """`jax.ShapeDtypeStruct`s of a tree that lies as `shard_tree` says.
 
   Raises:
@@ -110,7 +113,7 @@ def abstract_tree(tree: PyTree, mesh: Mesh) -> PyTree:
   return jax.tree.map(
     lambda x, where: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where),
     tree,
-    shard_tree(tree, mesh),
+    shard_tree(tree, mesh, rules),
   )
 
 

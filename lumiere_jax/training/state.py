@@ -37,7 +37,8 @@ class TrainState:
     params: parameters that train.
     frozen: parameters that do not (the spatial ones of the video stage, section
       3.1; {} in the image stage). They have neither gradient nor moments.
-    ema: running average of `params`, in fp32.
+    ema: running average of `params`, in fp32; with a schedule-free optimizer
+      of the parameters that are its result.
     opt_state: state of the optax transformation, in fp32.
     guard: of steps that were skipped.
   """
@@ -87,7 +88,7 @@ def abstract_state(
     mesh: the devices.
   """
   state = jax.eval_shape(lambda p, f: init_state(p, f, tx), params, frozen)
-  return sharding.abstract_tree(state, mesh)
+  return sharding.abstract_tree(state, mesh, sharding.STATE_RULES)
 
 
 def place_state(

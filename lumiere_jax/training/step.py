@@ -23,7 +23,7 @@ from lumiere_jax.training.guard import (
   only_if,
   place_vote,
 )
-from lumiere_jax.training.optimizer import ema_decay
+from lumiere_jax.training.optimizer import ema_decay, evaluation_params
 from lumiere_jax.training.state import TrainState, as_float32, full_params
 
 NUM_BUCKETS = 4
@@ -143,7 +143,9 @@ def make_train_step(
       ),
       frozen=state.frozen,
       ema=optax.incremental_update(
-        new, state.ema, 1.0 - ema_decay(state.step, cfg.ema_decay)
+        evaluation_params(opt_state, new),
+        state.ema,
+        1.0 - ema_decay(state.step, cfg.ema_decay),
       ),
       opt_state=opt_state,
       guard=guard,

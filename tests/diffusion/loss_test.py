@@ -5,10 +5,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy import stats
 
 from lumiere_jax.config import DiffusionConfig, ScheduleConfig
 from lumiere_jax.diffusion import loss as loss_lib
-from lumiere_jax.diffusion.loss import diffusion_loss, loss_weights
+from lumiere_jax.diffusion.loss import (
+  diffusion_loss,
+  loss_weights,
+  timestep_cdf,
+)
 from lumiere_jax.diffusion.prediction import Prediction, eps_of, target
 from lumiere_jax.diffusion.schedule import make_schedule
 
@@ -27,7 +32,7 @@ def perfect(kind):
   return output
 
 
-@pytest.mark.parametrize("weighting", ["uniform", "min_snr"])
+@pytest.mark.parametrize("weighting", ["uniform", "min_snr", "v"])
 @pytest.mark.parametrize("kind", ["eps", "x0", "v"])
 def test_a_perfect_model_has_no_loss(kind, weighting):
   cfg = DiffusionConfig(prediction=kind, weighting=weighting)
@@ -59,6 +64,52 @@ def test_min_snr_weighs_the_same_error_alike_in_every_kind():
   assert 0 < np.argmax(weights["v"]) < 999 and np.all(weights["eps"] < 1 + 1e-9)
 
 
+@pytest.mark.parametrize("kind", ["x0", "eps"])
+def test_weighting_v_is_the_uniform_loss_of_v(kind):
+  """Of a network that says the same of x0, whatever it predicts."""
+
+  def clean(x_t, t):
+    return X0 + 0.1 * jnp.sin(3 * x_t)
+
+  def output(kind):
+    def network(x_t, t):
+      x0 = clean(x_t, t)
+      return target(x0, eps_of(x0, x_t, t, SCHEDULE), t, SCHEDULE, kind)
+
+    return network
+
+  v = DiffusionConfig(prediction="v")
+  expected, aux = diffusion_loss(output("v"), X0, KEYS, SCHEDULE, v)
+  cfg = DiffusionConfig(prediction=kind, weighting="v", weighting_cap=1e9)
+  loss, same = diffusion_loss(output(kind), X0, KEYS, SCHEDULE, cfg)
+  np.testing.assert_array_equal(same["t"], aux["t"])
+  # Within the rounding of eps near pure noise, where alpha^2 is 2e-6.
+  np.testing.assert_allclose(loss, expected, rtol=1e-3)
+
+
+def test_cap_of_weighting_v_is_that_of_the_error_of_x0():
+  bar = SCHEDULE.alphas_cumprod
+
+  def weights(kind, cap):
+    cfg = DiffusionConfig(prediction=kind, weighting="v", weighting_cap=cap)
+    return loss_weights(SCHEDULE, cfg)
+
+  capped = 1 / (1 - bar) > 10
+  assert 0 < capped.sum() < 500
+  np.testing.assert_array_equal(weights("x0", 10.0)[capped], 10)
+  np.testing.assert_allclose(
+    weights("x0", 10.0)[~capped], 1 / (1 - bar[~capped])
+  )
+  for kind, factor in (("v", 1 - bar), ("eps", (1 - bar) / bar)):
+    np.testing.assert_allclose(
+      weights(kind, 10.0), weights("x0", 10.0) * factor, rtol=1e-9
+    )
+  noise = make_schedule(ScheduleConfig(zero_terminal_snr=True))
+  for kind in ("x0", "v"):
+    cfg = DiffusionConfig(prediction=kind, weighting="v")
+    assert loss_weights(noise, cfg)[-1] == 1
+
+
 def zero(x_t, t):
   return jnp.zeros_like(x_t)
 
@@ -88,6 +139,48 @@ def test_shifted_draws_are_uniform_once_shifted_back(shift):
   back = SCHEDULE.shifted(t, 1 / shift)
   counts = np.histogram(back, bins=10, range=(0, 1000))[0]
   np.testing.assert_allclose(counts, 2000, rtol=0.1)
+
+
+def logit_normal(**fields):
+  return DiffusionConfig(
+    prediction="eps", timestep_distribution="logit_normal", **fields
+  )
+
+
+@pytest.mark.parametrize("shift", [1.0, 2.0])
+def test_logit_normal_shares_are_those_of_the_normal_distribution(shift):
+  mean, std = 0.3, 0.7
+  cfg = logit_normal(timestep_mean=mean, timestep_std=std, timestep_shift=shift)
+  # The cosine's closed form at the ends of the timesteps, t + 0.5.
+  curve = lambda u: np.cos((u + 0.008) / 1.008 * np.pi / 2) ** 2  # noqa: E731
+  bar = curve((np.arange(999) + 1.5) / 1000) / curve(0)
+  ratio = 0.5 * np.log((1 - bar) / bar)
+  expected = stats.norm.cdf(ratio, mean + np.log(shift), std)
+  cumulative = timestep_cdf(SCHEDULE, cfg)
+  np.testing.assert_allclose(cumulative[:-1], expected, atol=1e-4)
+  assert cumulative[-1] == 1 and np.all(np.diff(cumulative) >= 0)
+
+
+def test_logit_normal_draws_are_normal_in_log_noise_ratio():
+  x0 = jnp.zeros((20_000, 1, 1, 1))
+  keys = jax.random.split(KEY, len(x0))
+  _, aux = diffusion_loss(zero, x0, keys, SCHEDULE, logit_normal())
+  ratio = np.log(SCHEDULE.noise_ratio(np.asarray(aux["t"], np.float64)))
+  np.testing.assert_allclose(ratio.mean(), 0.8, atol=0.02)
+  np.testing.assert_allclose(ratio.std(), 0.8, atol=0.02)
+  # JiT's time of flow matching is sigmoid(Normal(-0.8, 0.8^2)).
+  time = 1 / (1 + np.exp(ratio))
+  rng = np.random.default_rng(0)
+  jit = 1 / (1 + np.exp(-rng.normal(-0.8, 0.8, 20_000)))
+  shares = [np.histogram(x, 10, (0, 1))[0] / 20_000 for x in (time, jit)]
+  np.testing.assert_allclose(*shares, atol=0.015)
+
+
+def test_logit_normal_reaches_pure_noise():
+  noise = make_schedule(ScheduleConfig(zero_terminal_snr=True))
+  cfg = DiffusionConfig(timestep_distribution="logit_normal", timestep_mean=9.0)
+  cumulative = timestep_cdf(noise, cfg)
+  assert np.all(np.isfinite(cumulative)) and cumulative[-2] < 0.5
 
 
 def test_an_example_draws_by_its_own_key_whatever_the_batch():
