@@ -259,10 +259,10 @@ SELECTIONS: dict[str, tuple[str, ...]] = {
 def objects_named(prompt: str) -> tuple[str, ...]:
   """The codes of the `OBJECTS` that a prompt names, longest name first.
 
-  Names of one length come in the order of the table.
-  Case does not matter, nor does a plural "s" or a hyphen for a space. A part
-  of a compound ("star-shaped") is no name. Names of `RESERVED` cover their
-  words too, but their codes are left out: a tropical fish is not the fish.
+  Names of one length come in the order of the tables. Case does not
+  matter, nor does a plural "s" or a hyphen for a space. A part of a compound
+  ("star-shaped") is no name. Names of `RESERVED` cover their words too, but
+  their codes are left out: a tropical fish is not the fish.
   """
   text = re.sub("['\u2019]", "", prompt)
   found = {}  # A dictionary keeps the order.
