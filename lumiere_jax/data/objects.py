@@ -163,7 +163,7 @@ OBJECTS: dict[str, tuple[str, ...]] = {
   "1f52e": ("crystal ball", "magic ball"),
   "1f9f8": ("teddy bear", "teddy", "stuffed bear"),
   "1f3b6": ("music note", "musical note"),
-  "1f4a3": ("bomb",),
+  "23f1": ("stopwatch",),
   "1f4de": ("telephone", "phone", "telephone receiver"),
   "1f4f8": ("camera", "photo camera"),
   "1f5d3": ("calendar",),
@@ -236,7 +236,7 @@ RESERVED: dict[str, tuple[str, ...]] = {
   "1f69d": ("bullet train", "monorail"),
   "26f4": ("ferry", "ferryboat"),
   "1f488": ("barber pole",),
-  "23f1": ("stopwatch",),
+  "1f4a3": ("bomb",),
   "1f943": ("glass of whiskey", "whiskey", "whisky"),
   "1f47a": ("goblin",),
   "1f973": ("party face", "partying face"),
@@ -259,9 +259,10 @@ SELECTIONS: dict[str, tuple[str, ...]] = {
 def objects_named(prompt: str) -> tuple[str, ...]:
   """The codes of the `OBJECTS` that a prompt names, longest name first.
 
-  Case does not matter, nor does a plural "s" or a hyphen for a space. A part
-  of a compound ("star-shaped") is no name. Names of `RESERVED` cover their
-  words too, but their codes are left out: a tropical fish is not the fish.
+  Names of one length come in the order of the tables. Case does not
+  matter, nor does a plural "s" or a hyphen for a space. A part of a compound
+  ("star-shaped") is no name. Names of `RESERVED` cover their words too, but
+  their codes are left out: a tropical fish is not the fish.
   """
   text = re.sub("['\u2019]", "", prompt)
   found = {}  # A dictionary keeps the order.
