@@ -73,7 +73,7 @@ def test_another_encoder_or_caption_has_a_store_of_its_own(
   cached.prepare([*CAPTIONS, "a cat"] if change == "captions" else CAPTIONS)
   jax.effects_barrier()
   assert counted.calls
-  assert len(list((tmp_path / "text").iterdir())) == 2
+  assert len(list((tmp_path / "text").glob("*/*"))) == 2
 
 
 def test_too_many_captions_are_not_stored(make, tmp_path):
@@ -92,4 +92,14 @@ def test_nothing_half_written_stays(make, tmp_path, monkeypatch):
   monkeypatch.setattr(encoder, "encode", fail)
   with pytest.raises(KeyboardInterrupt):
     cached.prepare(CAPTIONS)
-  assert not list((tmp_path / "text").iterdir())
+  assert not list((tmp_path / "text").glob("*/*"))
+
+
+def test_captions_of_an_earlier_store_are_not_encoded_again(make):
+  make()[0].prepare(CAPTIONS)
+  cached, encoder, counted = make()
+  more = [*CAPTIONS, "a cat", "a dog spins"]
+  cached.prepare(more)
+  jax.effects_barrier()
+  assert counted.calls == 1  # A batch of the two new ones.
+  np.testing.assert_array_equal(cached.encode(more)[0], encoder.encode(more)[0])
