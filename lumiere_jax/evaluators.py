@@ -174,16 +174,19 @@ def _measured(cfg: Config) -> bool:
 class HeldOutLoss:
   """The loss of clips that the data hold back: mean, and by timestep quarter.
 
-  Always the same clips with the same timesteps and noise, whatever the run's
-  seed, so that values of different steps and runs differ by the weights alone.
-  Nothing is dropped, neither captions nor features. The clips are read anew
-  each time, in batches of as many as a training step has in memory, and shared
-  out as those are.
+  `held_out/loss` is in the recipe's own units, `held_out/x0_mse` the squared
+  error of the clean clip (pixels in [-1, 1]), by which recipes compare.
+
+  Always the same clips with the same uniform timesteps and the same noise,
+  whatever the run's seed, distribution of timesteps or shift, so that values of
+  different steps and runs differ by the weights alone. Nothing is dropped,
+  neither captions nor features. The clips are read each time, in batches of as
+  many as a training step has in memory, and shared out as those are.
 
   Attributes:
     batches: read by position.
-    losses: (params, placed batch, number of its first clip) -> losses and
-      timesteps of its clips, (b,) each, on all devices.
+    losses: (params, placed batch, number of its first clip) -> losses, errors
+      of x0 and timesteps of its clips, (b,) each, on all devices.
     count: clips that are measured.
     num_timesteps: T.
     batch_size: clips of a batch, over all devices.
@@ -192,7 +195,7 @@ class HeldOutLoss:
   """
 
   batches: feed.TextBatches
-  losses: Callable[..., tuple[jax.Array, jax.Array]]
+  losses: Callable[..., tuple[jax.Array, jax.Array, jax.Array]]
   count: int
   num_timesteps: int
   batch_size: int
@@ -219,6 +222,9 @@ class HeldOutLoss:
       cfg,
       model=dataclasses.replace(cfg.model, dropout=0.0),
       train=dataclasses.replace(cfg.train, caption_dropout=0.0),
+      diffusion=dataclasses.replace(
+        cfg.diffusion, timestep_distribution="uniform", timestep_shift=1.0
+      ),
     )
     loss = build.loss_fn(plain, encoder.empty, mesh)
     return cls(
@@ -241,16 +247,17 @@ class HeldOutLoss:
       found.append(jax.device_get(self.losses(params, placed, first)))
     if failure:
       raise failure
-    losses, t = (
+    losses, x0_mse, t = (
       np.concatenate(x)[: self.count] for x in zip(*found, strict=True)
     )
-    yield "held_out/loss", float(losses.mean(dtype=np.float64))
-    sums, counts = bucket_losses(
-      jnp.asarray(losses), jnp.asarray(t), self.num_timesteps
-    )
-    for quarter, (total, number) in enumerate(zip(sums, counts, strict=True)):
-      if number:
-        yield f"held_out/loss_by_t/{quarter}", float(total / number)
+    for name, values in (("loss", losses), ("x0_mse", x0_mse)):
+      yield f"held_out/{name}", float(values.mean(dtype=np.float64))
+      sums, counts = bucket_losses(
+        jnp.asarray(values), jnp.asarray(t), self.num_timesteps
+      )
+      for quarter, (total, number) in enumerate(zip(sums, counts, strict=True)):
+        if number:
+          yield f"held_out/{name}_by_t/{quarter}", float(total / number)
 
   def _read(
     self, position: int
@@ -277,7 +284,10 @@ def _compiled(loss: LossFn, batch_size: int, mesh: Mesh) -> Callable[..., Any]:
       jax.random.key(_KEY), numbers
     )
     values, aux = loss(params, batch, keys)
-    return values.astype(jnp.float32) * batch["weight"], aux["t"]
+    values, errors = (
+      x.astype(jnp.float32) * batch["weight"] for x in (values, aux["x0_mse"])
+    )
+    return values, errors, aux["t"]
 
   return jax.jit(
     losses,

@@ -142,6 +142,18 @@ def test_ill_typed_value_names_field_value_and_type(values, message):
       {"train": {"optimizer": "adam"}},
       "unknown train.optimizer='adam' .did you mean 'adamw'.*; choices: adaf",
     ),
+    (
+      {"train": {"schedule": "const"}},
+      "unknown train.schedule='const' .did you mean 'constant'",
+    ),
+    (
+      {"train": {"decay_steps": 5}},
+      "train.decay_steps=5 needs train.schedule='constant'",
+    ),
+    (
+      {"train": {"decay_steps": -5, "schedule": "constant"}},
+      "train.decay_steps=-5 must be >= 0",
+    ),
     ({"train": {"b2": 1.0}}, "train.b2=1.0 must be in"),
     (
       {"train": {"optimizer": "schedule_free_adamw", "b1": 0.0}},

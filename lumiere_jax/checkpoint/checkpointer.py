@@ -18,13 +18,13 @@ from jax.experimental import multihost_utils
 
 from lumiere_jax.checkpoint import errors
 from lumiere_jax.checkpoint.checksum import checksums
-from lumiere_jax.config import differences
+from lumiere_jax.config import Config, differences, overlay, to_dict
 from lumiere_jax.errors import UserError
 from lumiere_jax.shapes import PyTree
 
 # Changing these between two runs of one training changes no gradient beyond its
-# rounding, only how long it runs (and so where its cosine ends), where, what it
-# prints and keeps.
+# rounding, only how long it runs (and so where its learning rate falls), where,
+# what it prints and keeps.
 MAY_CHANGE = (
   "name",
   "weights",
@@ -38,6 +38,7 @@ MAY_CHANGE = (
   "text.cache_mb",
   "train.init_from",  # A path; whose weights lie there may not.
   "train.steps",
+  "train.decay_steps",
   "train.log_every",
   "train.checkpoint_every",
   "train.keep_checkpoints",
@@ -306,7 +307,9 @@ class Checkpointer:
   def _check_same(self, host: Mapping[str, Any]) -> None:
     changes = [
       f"{name}={old!r}, now {new!r}"
-      for name, old, new in differences(host["config"], self._config)
+      for name, old, new in differences(
+        _completed(host["config"]), _completed(self._config)
+      )
       if not _may_change(name)
     ]
     if host["fingerprint"] != self._fingerprint:
@@ -317,6 +320,11 @@ class Checkpointer:
         f"{'; '.join(changes)}. Undo the change, use another workdir, or allow "
         "it with --allow_changes"
       )
+
+
+def _completed(config: Mapping[str, Any]) -> dict[str, Any]:
+  """With its default for a field that came later than the config."""
+  return overlay(json.loads(json.dumps(to_dict(Config()))), config)
 
 
 def _may_change(name: str) -> bool:

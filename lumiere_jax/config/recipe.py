@@ -69,9 +69,14 @@ class TrainConfig:
     steps: optimizer steps.
     batch_size: examples of one optimizer step, over all devices.
     accumulate: micro-batches the step is split into.
-    learning_rate: peak of warm-up and cosine.
-    warmup_steps: steps of linear warm-up.
-    final_learning_rate: fraction of the peak at the end of the cosine.
+    learning_rate: peak of the schedule.
+    schedule: of the learning rate, after a linear warm-up: "cosine" ends with
+      `steps`; "constant" needs no planned end.
+    warmup_steps: steps of the warm-up.
+    decay_steps: last steps of "constant", over which the rate falls; 0 none.
+      It may change between restarts, as `steps` may, so that a training goes
+      on from a checkpoint before its decay.
+    final_learning_rate: fraction of the peak at the end of cosine or decay.
     optimizer: "adamw"; "muon", which orthogonalizes the updates of kernels
       (arXiv 2502.16982) and leaves the rest to Adam; "lion" (2302.06675);
       "adafactor" (1804.04235), with next to no memory; or
@@ -114,7 +119,9 @@ class TrainConfig:
   batch_size: int = 64
   accumulate: int = 1
   learning_rate: float = 3e-4
+  schedule: str = "cosine"
   warmup_steps: int = 100
+  decay_steps: int = 0
   final_learning_rate: float = 0.1
   optimizer: str = "adamw"
   b1: float = 0.9
@@ -144,6 +151,11 @@ class TrainConfig:
     choice(self.stage, ("image", "video"), "train.stage")
     check_regex(self.trainable, "train.trainable")
     choice(self.optimizer, OPTIMIZERS, "train.optimizer")
+    choice(self.schedule, ("cosine", "constant"), "train.schedule")
+    check(
+      not self.decay_steps or self.schedule == "constant",
+      f"train.decay_steps={self.decay_steps} needs train.schedule='constant'",
+    )
     check(
       self.b1 > 0 or self.optimizer != "schedule_free_adamw",
       f"train.b1={self.b1} must be > 0 with train.optimizer={self.optimizer!r}",
@@ -172,6 +184,7 @@ class TrainConfig:
       "keep_best",
       "skip_grad_norm",
       "watchdog_seconds",
+      "decay_steps",
       "sample_every",
       "eval_every",
     ):

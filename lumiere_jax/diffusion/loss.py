@@ -42,8 +42,9 @@ def diffusion_loss(
     cfg: prediction kind, timesteps, weighting, variance.
 
   Returns:
-    The loss (b,), and for each example "t", its timestep, and "mse", the
-    squared error without weight.
+    The loss (b,), and for each example "t", its timestep, "mse", the squared
+    error without weight, and "x0_mse", that of the clean clip which the output
+    amounts to, in units that are the same for all predictions and weightings.
   """
   x0 = x0.astype(jnp.float32)
   cumulative = timestep_cdf(schedule, cfg)
@@ -65,7 +66,8 @@ def diffusion_loss(
     prediction = from_output(raw, x_t, t, schedule, cfg.prediction, learned)
     bound = variational_bound(prediction, x0, x_t, t, schedule)
     loss += cfg.vlb_weight * schedule.num_timesteps * bound
-  return loss, {"t": t, "mse": mse}
+  x0_mse = lookup(x0_factors(schedule, cfg.prediction), t) * mse
+  return loss, {"t": t, "mse": mse, "x0_mse": x0_mse}
 
 
 def timestep_cdf(schedule: Schedule, cfg: DiffusionConfig) -> np.ndarray:

@@ -94,7 +94,7 @@ def test_without_checkpoint_there_is_nothing_to_restore(tmp_path):
       "data-1",
       r"model.block_out_channels=\[8, 16\], now \[8, 32\]",
     ),
-    (change(clip_norm=1.0), "data-1", "train.clip_norm=None, now 1.0"),
+    (change(clip_norm=2.0), "data-1", "train.clip_norm=1.0, now 2.0"),
     (CONFIG, "data-2", "data 'data-1', now 'data-2'"),
   ],
 )
@@ -103,6 +103,12 @@ def test_other_maths_or_data_are_refused(folder, config, fingerprint, message):
   with pytest.raises(UserError, match=message):
     restore(folder, config, fingerprint, counter=counter)
   assert counter.count == 3
+
+
+def test_fields_that_came_later_have_their_defaults(folder):
+  """A checkpoint of before goes on under a config that says no other thing."""
+  _, counter = restore(folder, change(clip_norm=1.0, optimizer="adamw"))
+  assert counter.count == 7
 
 
 def test_an_override_allows_them(folder):

@@ -21,6 +21,7 @@ from lumiere_jax import (
 )
 from lumiere_jax.config import (
   DataConfig,
+  DiffusionConfig,
   MeshConfig,
   SourceConfig,
   from_dict,
@@ -101,16 +102,34 @@ def test_the_loss_is_that_of_the_first_clips_each_with_its_own_noise(
   key = jax.random.key(evaluators._KEY)
   keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(3))
   losses, aux = jax.device_get(jax.jit(loss)(params, batch, keys))
-  assert found["held_out/loss"] == pytest.approx(losses.mean(), rel=1e-5)
   quarter = aux["t"] * 4 // 1000
-  by_quarter = {
-    f"held_out/loss_by_t/{int(q)}": pytest.approx(
-      losses[quarter == q].mean(), rel=1e-5
-    )
-    for q in set(quarter.tolist())
-  }
-  found.pop("held_out/loss")
-  assert found == by_quarter
+  expected = {}
+  for name, values in (("loss", losses), ("x0_mse", aux["x0_mse"])):
+    expected[f"held_out/{name}"] = values.mean()
+    for q in set(quarter.tolist()):
+      by_quarter = values[quarter == q].mean()
+      expected[f"held_out/{name}_by_t/{int(q)}"] = by_quarter
+  assert found == pytest.approx(expected, rel=1e-5)
+
+
+def test_error_of_x0_compares_recipes_whatever_they_predict_and_weigh(
+  tiny, params
+):
+  """Of one network, which outputs the same, on the same noisy clips."""
+  cfg = recipe(tiny)
+  want = measured(cfg, params)
+  other = DiffusionConfig(
+    weighting="v",
+    weighting_cap=2.0,
+    timestep_distribution="logit_normal",
+    timestep_mean=2.0,
+    timestep_shift=5.0,
+  )
+  found = measured(dataclasses.replace(cfg, diffusion=other), params)
+  same = [name for name in want if "x0_mse" in name]
+  assert len(same) > 2
+  assert {n: found[n] for n in same} == {n: want[n] for n in same}
+  assert found["held_out/loss"] != want["held_out/loss"]
 
 
 def test_no_seed_batch_or_dropout_of_a_run_changes_what_is_measured(
@@ -162,8 +181,9 @@ def test_who_cannot_read_takes_part_and_spoils_what_the_others_see(
     return read(position)
 
   def noted(*args):
-    seen.append(held_out.losses(*args)[0])
-    return seen[-1], jnp.zeros(2)
+    losses, errors, _ = held_out.losses(*args)
+    seen.append(losses + errors)
+    return losses, errors, jnp.zeros(2)
 
   monkeypatch.setattr(held_out.batches, "read", fail)
   with pytest.raises(UserError, match="too many are broken"):

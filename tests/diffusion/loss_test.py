@@ -14,7 +14,12 @@ from lumiere_jax.diffusion.loss import (
   loss_weights,
   timestep_cdf,
 )
-from lumiere_jax.diffusion.prediction import Prediction, eps_of, target
+from lumiere_jax.diffusion.prediction import (
+  Prediction,
+  eps_of,
+  from_output,
+  target,
+)
 from lumiere_jax.diffusion.schedule import make_schedule
 
 SCHEDULE = make_schedule(ScheduleConfig())
@@ -85,6 +90,23 @@ def test_weighting_v_is_the_uniform_loss_of_v(kind):
   np.testing.assert_array_equal(same["t"], aux["t"])
   # Within the rounding of eps near pure noise, where alpha^2 is 2e-6.
   np.testing.assert_allclose(loss, expected, rtol=1e-3)
+
+
+@pytest.mark.parametrize("weighting", ["uniform", "min_snr", "v"])
+@pytest.mark.parametrize("kind", ["x0", "v", "eps"])
+def test_error_of_x0_is_that_of_the_clip_which_the_output_amounts_to(
+  kind, weighting
+):
+  cfg = DiffusionConfig(prediction=kind, weighting=weighting)
+  seen = {}
+
+  def output(x_t, t):
+    seen["x0"] = from_output(jnp.sin(3 * x_t), x_t, t, SCHEDULE, kind, False).x0
+    return jnp.sin(3 * x_t)
+
+  _, aux = diffusion_loss(output, X0, KEYS, SCHEDULE, cfg)
+  expected = np.mean((seen["x0"] - X0) ** 2, axis=(1, 2, 3))
+  np.testing.assert_allclose(aux["x0_mse"], expected, rtol=1e-3)
 
 
 def test_cap_of_weighting_v_is_that_of_the_error_of_x0():

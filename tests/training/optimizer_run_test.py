@@ -76,3 +76,14 @@ def test_the_average_is_of_what_a_schedule_free_run_ships(toy, tmp_path):
   assert np.any(
     state.ema["temporal"]["kernel"] != state.params["temporal"]["kernel"]
   )
+
+
+def test_a_constant_rate_goes_on_beyond_the_end_that_was_planned(toy, tmp_path):
+  """To the same bits as if the new end had been known from the beginning."""
+  first = recipe(toy, "adamw", schedule="constant", steps=4)
+  last = dataclasses.replace(first, steps=7, decay_steps=3)
+  straight = jax.device_get(toy.run(tmp_path / "straight", last))
+  toy.run(tmp_path / "parts", first)
+  state = jax.device_get(toy.run(tmp_path / "parts", last))
+  assert state.step == 7
+  jax.tree.map(np.testing.assert_array_equal, state, straight)

@@ -44,6 +44,37 @@ def test_schedule_without_warmup_starts_at_the_peak():
   np.testing.assert_allclose(schedule(0), 0.4, rtol=1e-6)
 
 
+def test_constant_schedule_rises_stays_and_falls():
+  cfg = dataclasses.replace(CFG, schedule="constant", decay_steps=40)
+  _, schedule = make_optimizer(cfg)
+  steps = [0, 10, 20, 45, 60, 70, 96, 100, 500]
+  # The peak is 0.4, the end 0.04: 1 - 0.9 sqrt(1/4), and sqrt(0.9).
+  falling = [0.4 * 0.55, 0.4 * (1 - 0.9 * np.sqrt(0.9))]
+  expected = [0.0, 0.2, 0.4, 0.4, 0.4, *falling, 0.04, 0.04]
+  got = [float(schedule(s)) for s in steps]
+  np.testing.assert_allclose(got, expected, rtol=1e-5)
+
+
+def test_constant_schedule_without_decay_does_not_know_the_end():
+  cfg = dataclasses.replace(CFG, schedule="constant")
+  rates = [
+    [float(make_optimizer(one)[1](s)) for s in (5, 20, 99, 100, 10**6)]
+    for one in (cfg, dataclasses.replace(cfg, steps=1000))
+  ]
+  assert rates[0] == rates[1] == pytest.approx([0.1, 0.4, 0.4, 0.4, 0.4])
+  _, schedule = make_optimizer(dataclasses.replace(cfg, warmup_steps=0))
+  np.testing.assert_allclose(schedule(0), 0.4, rtol=1e-6)
+
+
+def test_warmup_and_decay_must_fit_in_the_run():
+  cfg = dataclasses.replace(CFG, schedule="constant", decay_steps=81)
+  with pytest.raises(
+    UserError, match=r"warmup_steps=20 .*decay_steps=81 .* train.steps=100"
+  ):
+    make_optimizer(cfg)
+  make_optimizer(dataclasses.replace(cfg, decay_steps=80))
+
+
 def test_warmup_must_end_before_the_run():
   with pytest.raises(UserError, match=r"warmup_steps=100 .* train.steps=100"):
     make_optimizer(dataclasses.replace(CFG, warmup_steps=100))
