@@ -77,6 +77,7 @@ LAYERS = {
     "import_weights",
     "export_weights",
     "embed_text",
+    "objects",
     "data.sprites",
     "data.styles",
     "data.write",

@@ -273,6 +273,22 @@ def objects_named(prompt: str) -> tuple[str, ...]:
   return tuple(found)
 
 
+def prompt_note(prompt: str) -> str | None:
+  """What to say about a prompt that does not name exactly one object."""
+  named = [OBJECTS[code][0] for code in objects_named(prompt)]
+  if len(named) == 1:
+    return None
+  if named:
+    return (
+      f"{prompt!r} names {len(named)} objects ({', '.join(named)}); the model's "
+      "clips show one"
+    )
+  return (
+    f"{prompt!r} names none of the {len(OBJECTS)} objects that the model knows;"
+    " python -m lumiere_jax.objects lists them"
+  )
+
+
 @functools.cache
 def _patterns() -> tuple[tuple[str, re.Pattern[str]], ...]:
   """(code, pattern) of every name, the longest first."""

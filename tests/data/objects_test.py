@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+from lumiere_jax import objects as list_objects
 from lumiere_jax.data import captions, objects, world
 from lumiere_jax.data.emoji import DEMO
 
@@ -75,6 +76,25 @@ def test_two_objects_are_found_the_longer_name_first(other):
     assert set(found) == {code, CODES[other]}, prompt
     if len(name) != len(other):
       assert (found[0] == code) == (len(name) > len(other)), prompt
+
+
+def test_a_prompt_of_one_object_gets_no_note():
+  assert objects.prompt_note("a fire truck sliding left") is None
+  for prompt, said in (
+    ("a spoon spinning", "none of the 200 objects"),
+    ("a panda and a ghost", "names 2 objects (panda, ghost)"),
+    ("an otter", "none of the 200 objects"),
+  ):
+    note = objects.prompt_note(prompt)
+    assert said in note and repr(prompt) in note and "\n" not in note
+
+
+def test_objects_are_listed(capsys):
+  list_objects.main([])
+  lines = capsys.readouterr().out.splitlines()
+  assert len(lines) == 200 and lines[0] == "ghost, spook, spirit"
+  list_objects.main(["--reserved"])
+  assert len(capsys.readouterr().out.splitlines()) == 20
 
 
 @pytest.mark.parametrize(
