@@ -280,8 +280,8 @@ def prompt_note(prompt: str) -> str | None:
     return None
   if named:
     return (
-      f"{prompt!r} names {len(named)} objects ({', '.join(named)}); the model's "
-      "clips show one"
+      f"{prompt!r} names {len(named)} objects ({', '.join(named)}); clips show "
+      "one"
     )
   return (
     f"{prompt!r} names none of the {len(OBJECTS)} objects that the model knows;"

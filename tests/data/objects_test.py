@@ -82,7 +82,7 @@ def test_a_prompt_of_one_object_gets_no_note():
   assert objects.prompt_note("a fire truck sliding left") is None
   for prompt, said in (
     ("a spoon spinning", "none of the 200 objects"),
-    ("a panda and a ghost", "names 2 objects (panda, ghost)"),
+    ("a panda and a ghost", "names 2 objects (ghost, panda)"),
     ("an otter", "none of the 200 objects"),
   ):
     note = objects.prompt_note(prompt)
