@@ -4,23 +4,40 @@
 import functools
 import itertools
 import multiprocessing
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from lumiere_jax.data import captions, pack, render, world
+from lumiere_jax.data import captions, pack, render, scenes, world
+from lumiere_jax.data.captions import Caption
 from lumiere_jax.data.motion import Motion
 
 Example = dict[str, Any]
 
 
-@dataclass(frozen=True, kw_only=True)
-class ClipSet:
-  """Which clips there are, and how they are drawn.
+class Request(NamedTuple):
+  """A clip to make.
 
   Attributes:
-    selection: sprites to use, one of objects.SELECTIONS.
+    key: of the clip in its split; with the seed it fixes what is drawn.
+    background: a name in world.BACKGROUNDS.
+    motion: how the object moves.
+    caption: None draws one.
+  """
+
+  key: str
+  background: str
+  motion: Motion
+  caption: Caption | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClipSet:
+  """Combinations of emoji_motion, and how clips of them are drawn.
+
+  Attributes:
+    selection: sprites to use, one of `objects.SELECTIONS`.
     size_px: height and width of a frame.
     num_frames: frames of a clip, at 16 fps.
     train_clips: clips of each combination in the train split, which differ in
@@ -37,20 +54,72 @@ class ClipSet:
   train_every: int = 1
   seed: int = 0
 
-  def keys(
-    self, num_emoji: int, split: str
-  ) -> Iterator[tuple[int, str, str, int]]:
-    """Yields (emoji index, background, movement, copy) of every clip."""
+  @property
+  def splits(self) -> tuple[str, ...]:
+    """Names of the splits."""
+    return world.SPLITS
+
+  def requests(
+    self, infos: Sequence[pack.SpriteInfo], split: str
+  ) -> list[list[Request]]:
+    """The clips of each object, of `infos`, in a split."""
     train = split == "train"
     copies, every = (self.train_clips, self.train_every) if train else (1, 1)
-    combinations = world.combinations(num_emoji, split)
-    for combination in itertools.islice(combinations, None, None, every):
+    combinations = world.combinations(len(infos), split)
+    made: list[list[Request]] = [[] for _ in infos]
+    for emoji, background, movement in itertools.islice(
+      combinations, None, None, every
+    ):
       for copy in range(copies):
-        yield *combination, copy
+        key = f"{infos[emoji].code}/{background}/{movement}/{copy}"
+        made[emoji].append(Request(key, background, Motion(movement)))
+    return made
+
+
+@dataclass(frozen=True, kw_only=True)
+class SceneSet:
+  """Captioned scenes of the larger world: fixed clips to evaluate by.
+
+  Attributes:
+    per_object: the most clips of each object in each split.
+    selection: as of `ClipSet`, and so are the others.
+    size_px: height and width of a frame.
+    num_frames: frames of a clip, at 16 fps.
+    seed: of phase, place and size.
+  """
+
+  per_object: Mapping[str, int]
+  selection: str
+  size_px: int
+  num_frames: int = 80
+  seed: int = 0
+
+  @property
+  def splits(self) -> tuple[str, ...]:
+    """Names of the splits."""
+    return tuple(self.per_object)
+
+  def requests(
+    self, infos: Sequence[pack.SpriteInfo], split: str
+  ) -> list[list[Request]]:
+    """The clips of each object, of `infos`, in a split."""
+    made: list[list[Request]] = [[] for _ in infos]
+    captioned = scenes.captioned_scenes([info.names for info in infos], split)
+    for number, (scene, caption, image_caption) in enumerate(captioned):
+      if len(made[scene.object]) < self.per_object[split]:
+        key = f"{split}/{number}"
+        words = Caption(caption, image_caption)
+        made[scene.object].append(
+          Request(key, scene.background, scene.motion, words)
+        )
+    return made
+
+
+AnySet = ClipSet | SceneSet
 
 
 def make_clips(
-  clip_set: ClipSet,
+  clip_set: AnySet,
   folder: str | Path,
   split: str,
   num_workers: int,
@@ -61,50 +130,43 @@ def make_clips(
   worker processes makes the same clips in the same order.
   """
   infos = pack.select(pack.read_index(folder), clip_set.selection)
-  make = functools.partial(_make_emoji, clip_set, str(folder), infos, split)
-  emoji = range(len(infos))
+  work = zip(infos, clip_set.requests(infos, split), strict=True)
+  make = functools.partial(_make_emoji, clip_set, str(folder))
   if not num_workers:
-    for index in emoji:
-      yield from make(index)
+    for item in work:
+      yield from make(item)
     return
   with multiprocessing.get_context("spawn").Pool(num_workers) as pool:
-    for made in pool.imap(make, emoji):
+    for made in pool.imap(make, work):
       yield from made
 
 
 def _make_emoji(
-  clip_set: ClipSet,
+  clip_set: AnySet,
   folder: str,
-  infos: Sequence[pack.SpriteInfo],
-  split: str,
-  index: int,
+  item: tuple[pack.SpriteInfo, Sequence[Request]],
 ) -> list[tuple[str, Example]]:
-  """Every clip of one emoji."""
-  sprite = pack.read_sprite(folder, infos[index])
+  """Every clip of one object."""
+  info, requests = item
+  sprite = pack.read_sprite(folder, info)
   sprite = replace(sprite, frames=render.premultiplied(sprite.frames))
-  return [
-    _make_clip(clip_set, sprite, background, movement, copy)
-    for emoji, background, movement, copy in clip_set.keys(len(infos), split)
-    if emoji == index
-  ]
+  return [(r.key, _make_clip(clip_set, sprite, r)) for r in requests]
 
 
 def _make_clip(
-  clip_set: ClipSet,
-  sprite: pack.Sprite,
-  background: str,
-  movement: str,
-  copy: int,
-) -> tuple[str, Example]:
-  key = f"{sprite.info.code}/{background}/{movement}/{copy}"
-  rng = world.generator(clip_set.seed, key)
+  clip_set: AnySet, sprite: pack.Sprite, request: Request
+) -> Example:
+  rng = world.generator(clip_set.seed, request.key)
   params = render.draw_params(rng, len(sprite.frames))
-  caption = captions.draw_caption(sprite.info.names, background, movement, rng)
-  return key, {
+  background, motion = request.background, request.motion
+  caption = request.caption or captions.draw_caption(
+    sprite.info.names, background, motion.movement, rng
+  )
+  return {
     "video": render.render_clip(
       sprite.frames,
       world.BACKGROUNDS[background],
-      Motion(movement),
+      motion,
       params,
       clip_set.num_frames,
       clip_set.size_px,
@@ -113,6 +175,6 @@ def _make_clip(
     "image_caption": caption.image,
     "emoji": sprite.info.label,
     "background": background,
-    "movement": movement,
+    "movement": motion.name,
     "phase": params.phase,
   }

@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from tqdm import tqdm
 
-from lumiere_jax.data import clips, pack, world
+from lumiere_jax.data import clips, pack
 
 # So few are drawn sooner than worker processes start.
 FEW_CLIPS = 1000
@@ -24,11 +24,11 @@ FEW_CLIPS = 1000
 class EmojiMotionConfig(tfds.core.BuilderConfig):
   """A builder config with the clips it stands for."""
 
-  clip_set: clips.ClipSet
+  clip_set: clips.AnySet
 
 
 def _config(
-  name: str, description: str, clip_set: clips.ClipSet
+  name: str, description: str, clip_set: clips.AnySet
 ) -> EmojiMotionConfig:
   return EmojiMotionConfig(
     name=name, description=description, clip_set=clip_set
@@ -71,6 +71,15 @@ class EmojiMotion(tfds.core.GeneratorBasedBuilder):
       clips.ClipSet(selection="all", size_px=64, train_clips=1),
     ),
     _config(
+      "world64",
+      "200 objects, 64 pixels: clips to evaluate by, training draws its own",
+      clips.SceneSet(
+        selection="world",
+        size_px=64,
+        per_object={"train": 8, "held_out": 6, "wordings": 6},
+      ),
+    ),
+    _config(
       "tiny",
       "for tests: whatever the pack holds, 16 frames of 16 pixels",
       clips.ClipSet(selection="all", size_px=16, num_frames=16, train_clips=1),
@@ -108,7 +117,8 @@ class EmojiMotion(tfds.core.GeneratorBasedBuilder):
   def _split_generators(self, dl_manager) -> dict[str, Any]:
     folder = str(dl_manager.manual_dir)
     return {
-      split: self._generate_examples(folder, split) for split in world.SPLITS
+      split: self._generate_examples(folder, split)
+      for split in self.builder_config.clip_set.splits
     }
 
   def _generate_examples(
@@ -116,7 +126,7 @@ class EmojiMotion(tfds.core.GeneratorBasedBuilder):
   ) -> Iterator[tuple[str, clips.Example]]:
     clip_set = self.builder_config.clip_set
     infos = pack.select(pack.read_index(folder), clip_set.selection)
-    total = sum(1 for _ in clip_set.keys(len(infos), split))
+    total = sum(map(len, clip_set.requests(infos, split)))
     workers = (os.cpu_count() or 1) if total > FEW_CLIPS else 0
     made = clips.make_clips(clip_set, folder, split, workers)
     seen = set()

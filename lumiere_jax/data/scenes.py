@@ -10,6 +10,7 @@ import functools
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -67,8 +68,7 @@ class Scene:
   motion: Motion
 
 
-@dataclass(frozen=True)
-class CaptionedScene:
+class CaptionedScene(NamedTuple):
   """A scene, a caption of it, and one of its stills."""
 
   scene: Scene
