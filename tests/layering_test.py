@@ -76,6 +76,7 @@ LAYERS = {
     "study",
     "import_weights",
     "export_weights",
+    "average_weights",
     "embed_text",
     "objects",
     "data.sprites",
@@ -256,7 +257,9 @@ ORDER = {
   "planning": ("task", "account", "plan", "advice", "report"),
   "training": (
     "state",
+    "averages",
     "optimizer",
+    "snapshots",
     "phases",
     "guard",
     "log",

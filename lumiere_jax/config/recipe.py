@@ -14,6 +14,8 @@ from lumiere_jax.config.process import (
   WindowsConfig,
 )
 
+# Relative; the mean of all parameters of a training has 1 / sqrt(12).
+LONGEST_AVERAGE = 0.28
 OPTIMIZERS = ("adamw", "muon", "lion", "adafactor", "schedule_free_adamw")
 
 
@@ -89,6 +91,11 @@ class TrainConfig:
     weight_decay: decoupled, on kernels only.
     clip_norm: global norm the gradient is clipped to.
     ema_decay: decay of the average that is shipped; warmed up by step count.
+    posthoc_ema: relative lengths of averages that are kept too, as (0.05, 0.1)
+      (EDM2, arXiv 2312.02696, section 3). What is stored of them becomes
+      averages of any length afterwards (`lumiere_jax.average_weights`).
+    posthoc_every: steps between snapshots of these in WORKDIR/averages; the end
+      has one too.
     caption_dropout: share of examples that see the empty caption.
     init_from: weights folder to start from ("" starts at random).
     init_temporal_from: where the temporal part comes from, if from elsewhere;
@@ -129,6 +136,8 @@ class TrainConfig:
   weight_decay: float = 0.0
   clip_norm: float = 1.0
   ema_decay: float = 0.999
+  posthoc_ema: tuple[float, ...] = ()
+  posthoc_every: int = 500
   caption_dropout: float = 0.1
   init_from: str = ""
   init_temporal_from: str = ""
@@ -173,6 +182,7 @@ class TrainConfig:
       "checkpoint_every",
       "keep_checkpoints",
       "max_skipped",
+      "posthoc_every",
       "eval_clips",
     ):
       check(
@@ -204,6 +214,13 @@ class TrainConfig:
     for name in ("caption_dropout", "ema_decay", "b1", "b2"):
       value = getattr(self, name)
       check(0 <= value < 1, f"train.{name}={value} must be in [0, 1)")
+    lengths = self.posthoc_ema
+    check(
+      all(0 < x <= LONGEST_AVERAGE for x in lengths)
+      and len(set(lengths)) == len(lengths),
+      f"train.posthoc_ema={lengths} must be different lengths in "
+      f"(0, {LONGEST_AVERAGE}]",
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
