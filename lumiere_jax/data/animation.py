@@ -74,10 +74,18 @@ def trim(
   return result
 
 
-def write_webp(path: Any, frames: Loop, fps: int) -> None:
-  """Writes a lossless animated WebP that loops for ever.
+def write_webp(
+  path: Any, frames: Loop, fps: int, quality: int | None = None
+) -> None:
+  """Writes an animated WebP that loops for ever.
 
   Encoders merge equal neighbours, so read it back with `resample`.
+
+  Args:
+    path: where to.
+    frames: with straight alpha.
+    fps: frames a second.
+    quality: 0 to 100 of lossy colors; None is lossless.
   """
   marks = np.round(np.arange(len(frames) + 1) * 1000 / fps).astype(int)
   images = [Image.fromarray(frame) for frame in frames]
@@ -88,7 +96,7 @@ def write_webp(path: Any, frames: Loop, fps: int) -> None:
     append_images=images[1:],
     duration=np.diff(marks).tolist(),
     loop=0,
-    lossless=True,
-    quality=60,
-    method=2,
+    lossless=quality is None,
+    quality=60 if quality is None else quality,
+    method=2 if quality is None else 6,
   )

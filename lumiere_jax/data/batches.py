@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from lumiere_jax.data.draw import TRIES
 from lumiere_jax.data.mixture import Mixture
+from lumiere_jax.data.plain import PlainBatches
 from lumiere_jax.errors import UserError
 
 # The share of broken items is that of so many drawn last, and counts from so
@@ -101,7 +102,8 @@ class Batches:
     """Reads nothing yet.
 
     Args:
-      make: number of an order to the grain.MapDataset of its batches.
+      make: number of an order to the batches of it: a grain.MapDataset, or
+        PlainBatches.
       sources: what they are drawn from.
       num_workers: worker processes; needs parsed absl flags (grain).
       max_broken_share: as in `Ledger`.
@@ -166,6 +168,10 @@ class Batches:
     self._dataset = self._make(self._order)
 
   def _begin(self) -> Any:
+    if isinstance(self._dataset, PlainBatches):
+      return self._dataset.iterate(
+        self._position, self._ahead, self._num_workers
+      )
     import grain
 
     # Its own position would count batches of one of the workers.

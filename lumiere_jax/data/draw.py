@@ -70,7 +70,8 @@ class Draw:
       pixels, caption = self._decoded(item, rng), item.caption
     example = {"pixels": pixels, "caption": caption}
     if self.source.text is not None:
-      example |= {"text": item.text.features, "mask": item.text.mask}
+      text = item.text if caption == item.caption else item.image_text
+      example |= {"text": text.features, "mask": text.mask}
     return example
 
   def _blank(self) -> dict[str, np.ndarray | str]:

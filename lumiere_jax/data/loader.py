@@ -2,6 +2,7 @@
 """Batches for training, and labelled clips for evaluation."""
 
 import dataclasses
+import importlib.util
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from lumiere_jax.data.batches import Batches
 from lumiere_jax.data.built import BuiltSource
 from lumiere_jax.data.draw import Draw, pixels_of
 from lumiere_jax.data.mixture import Mixture, open_sources
+from lumiere_jax.data.plain import PlainBatches
 from lumiere_jax.errors import UserError, nearest
 from lumiere_jax.shapes import VideoU8
 
@@ -81,14 +83,19 @@ def make_loader(
   frames, *size = cfg.train_size
   picked = tuple(range(batch_size) if rows is None else map(int, rows))
 
-  def batches(order: int) -> Any:
-    import grain
+  draw = Draw(sources, cfg, stage)
+  plain = importlib.util.find_spec("grain") is None
+  if plain and (len(sources.parts) > 1 or cfg.focus):
+    raise UserError("several data.sources, and data.focus, need grain")
 
+  def batches(order: int) -> Any:
     # Another order is the order of another seed.
     number = (seed + order * _ORDERS) % 2**32
-    examples = _order(sources, cfg, number).random_map(
-      Draw(sources, cfg, stage)
-    )
+    if plain:
+      return PlainBatches(len(sources), draw, batch_size, picked, number)
+    import grain
+
+    examples = _order(sources, cfg, number).random_map(draw)
     # Picked after the drawing: an example is the same in any number of parts.
     if picked != tuple(range(batch_size)):
       examples = grain.MapDataset.source(_Rows(examples, batch_size, picked))

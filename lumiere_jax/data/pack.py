@@ -89,10 +89,18 @@ def read_sprite(folder: str | Path, info: SpriteInfo) -> Sprite:
   return Sprite(info=info, frames=np.ascontiguousarray(frames))
 
 
-def write_sprite(folder: str | Path, sprite: Sprite) -> None:
-  """Writes one sprite's file; the index is written once, by `write_index`."""
+def write_sprite(
+  folder: str | Path, sprite: Sprite, quality: int | None = None
+) -> None:
+  """Writes one sprite's file; the index is written once, by `write_index`.
+
+  Args:
+    folder: of the pack.
+    sprite: with straight alpha.
+    quality: 0 to 100 of lossy colors; None is lossless.
+  """
   path = Path(folder) / f"{sprite.info.code}.webp"
-  animation.write_webp(path, sprite.frames, FPS)
+  animation.write_webp(path, sprite.frames, FPS, quality)
 
 
 def select(

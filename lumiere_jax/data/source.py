@@ -60,6 +60,7 @@ class Item(NamedTuple):
     image_caption: what a still of the clip shows, if that is told apart.
     still: it is an image.
     text: the caption, encoded.
+    image_text: the still's caption, encoded.
   """
 
   media: str | bytes | Frames | Drawable
@@ -67,6 +68,7 @@ class Item(NamedTuple):
   image_caption: str | None = None
   still: bool = False
   text: Text | None = None
+  image_text: Text | None = None
 
 
 @runtime_checkable

@@ -4,23 +4,41 @@
 No two examples are the same: an item is a captioned scene, and each time it is
 read, phase, place and exact size are drawn from the random numbers of its
 position in the order.
+
+What `data.packed` has written is such a pack, with these files besides:
+
+captions.json  the captions, and the scenes of each split
+captions.npz   the captions' tokens, and the text encoder cut down to them
+text/          a text store of the empty caption and of sample prompts
 """
 
 import functools
+import json
 import os
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from lumiere_jax.data import pack, render, scenes
+from lumiere_jax.data.motion import MOTIONS
 from lumiere_jax.data.render import ClipSize
-from lumiere_jax.data.source import AnySource, Item, digest, read_attribution
+from lumiere_jax.data.source import (
+  AnySource,
+  Item,
+  Text,
+  digest,
+  read_attribution,
+)
 from lumiere_jax.data.world import BACKGROUNDS
 from lumiere_jax.errors import UserError, nearest
 from lumiere_jax.shapes import UInt8, VideoU8
+from lumiere_jax.text.trimmed import encode_trimmed
+
+FORMAT = 1
+CAPTIONS, ENCODED, TEXT = "captions.json", "captions.npz", "text"
 
 # Every frame of every sprite, premultiplied.
 Frames = UInt8[np.ndarray, "frames side side 4"]
@@ -52,9 +70,13 @@ class Sketch(NamedTuple):
 
 
 class SpriteSource:
-  """The captioned scenes of a split, as `data.source.Source`."""
+  """The captioned scenes of a split, as `data.source.Source`.
 
-  text = None
+  Attributes:
+    text: what encoded the captions of a pack of `data.packed`; else None.
+    infos: the objects.
+    scenes: one for each item.
+  """
 
   def __init__(self, cfg: AnySource, split: str | None = None):
     """Reads the pack's index, and decodes its sprites if nobody has yet.
@@ -75,9 +97,17 @@ class SpriteSource:
         f"{nearest(self._split, scenes.SPLITS)}"
       )
     self.infos = pack.select(pack.read_index(self._folder), cfg.config)
-    self.scenes = scenes.captioned_scenes(
-      [info.names for info in self.infos], self._split
-    )
+    self.text = None
+    packed = self._folder / CAPTIONS
+    if packed.is_file():
+      about = _read_captions(packed)
+      self.text, self.scenes = about["text"], about[self._split]
+      self._rows = {caption: i for i, caption in enumerate(about["captions"])}
+      self._encoded = encoded_file(self._folder)
+    else:
+      self.scenes = scenes.captioned_scenes(
+        [info.names for info in self.infos], self._split
+      )
     self._ends = np.cumsum([info.frames for info in self.infos])
     self._file = decoded_file(self._folder, self.infos)
 
@@ -90,7 +120,13 @@ class SpriteSource:
     end = int(self._ends[number])
     loop = _open(str(self._file))[end - self.infos[number].frames : end]
     sketch = Sketch(loop, captioned.scene)
-    return Item(sketch, captioned.caption, captioned.image_caption)
+    _, *captions = captioned
+    if self.text is None:
+      return Item(sketch, *captions)
+    features, mask = (_open(str(file)) for file in self._encoded)
+    rows = [self._rows[caption] for caption in captions]
+    texts = [Text(np.array(features[r]), np.array(mask[r])) for r in rows]
+    return Item(sketch, *captions, text=texts[0], image_text=texts[1])
 
   def name(self, index: int) -> str:
     return f"{self._folder.name}-{self._split}[{index}]"
@@ -112,10 +148,58 @@ class SpriteSource:
     return read_attribution(self._folder)
 
 
-@functools.lru_cache(maxsize=4)
-def _open(file: str) -> Frames:
-  """The file's frames; each process maps it once, and all share its pages."""
+@functools.lru_cache(maxsize=8)
+def _open(file: str) -> np.ndarray:
+  """The file's array; each process maps it once, and all share its pages."""
   return np.load(file, mmap_mode="r")
+
+
+def _read_captions(file: Path) -> dict[str, Any]:
+  """What encoded the captions, they, and the captioned scenes of each split."""
+  motions = {motion.name: motion for motion in MOTIONS}
+  try:
+    about = json.loads(file.read_text(encoding="utf-8"))
+    captions = about["captions"]
+    if about["format"] != FORMAT:
+      raise UserError(f"{file} has format {about['format']}, not {FORMAT}")
+    found = {
+      split: [
+        scenes.CaptionedScene(
+          scenes.Scene(number, background, motions[motion]),
+          captions[row],
+          captions[still],
+        )
+        for number, background, motion, row, still in about[split]
+      ]
+      for split in scenes.SPLITS
+    }
+    return {"text": about["text"], "captions": captions, **found}
+  except (OSError, ValueError, LookupError, TypeError) as error:
+    if isinstance(error, UserError):
+      raise
+    raise UserError(f"cannot read {file}: {error!r}") from error
+
+
+def encoded_file(folder: Path) -> tuple[Path, Path]:
+  """Returns the files of features and masks, written if need be.
+
+  Raises:
+    UserError: the captions cannot be encoded, or the files not written.
+  """
+  names = ("features.npy", "mask.npy")
+  files = tuple(folder / name for name in names)
+  if all(file.is_file() for file in files):
+    return files
+  print(f"encoding the captions of {folder} (once)", flush=True)
+  encoding = encode_trimmed(folder / ENCODED)
+  try:
+    with tempfile.TemporaryDirectory(prefix=".", dir=folder) as scratch:
+      for file, array in zip(files, encoding, strict=True):
+        np.save(Path(scratch) / file.name, array)
+        os.replace(Path(scratch) / file.name, file)
+  except OSError as error:
+    raise UserError(f"cannot write in {folder}: {error}") from error
+  return files
 
 
 def decoded_file(folder: Path, infos: Sequence[pack.SpriteInfo]) -> Path:

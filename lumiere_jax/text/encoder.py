@@ -77,6 +77,8 @@ class TextEncoder:
   Attributes:
     width: of the features, d.
     capacity: how many captions are remembered.
+    params: the encoder's parameters.
+    tokenizer: turns captions to tokens.
   """
 
   def __init__(
@@ -101,8 +103,8 @@ class TextEncoder:
     """
     self._apply = jax.jit(apply)
     self._tokens_sharding = shardings and shardings.tokens
-    self._params = jax.device_put(params, shardings and shardings.params)
-    self._tokenizer = tokenizer
+    self.params = jax.device_put(params, shardings and shardings.params)
+    self.tokenizer = tokenizer
     self._batch_size = batch_size
     self._cache: OrderedDict[str, _Row] = OrderedDict()
     self.width = jax.eval_shape(apply, params, *tokenizer([""])).shape[-1]
@@ -125,7 +127,7 @@ class TextEncoder:
     for start in range(0, len(new), self._batch_size):
       rows |= self._encode_batch(new[start : start + self._batch_size])
     self._remember(rows)
-    shape = (len(captions), self._tokenizer.max_tokens)
+    shape = (len(captions), self.tokenizer.max_tokens)
     features = np.empty((*shape, self.width), np.float16)
     mask = np.empty(shape, np.bool_)
     for row, caption in enumerate(captions):
@@ -150,8 +152,8 @@ class TextEncoder:
 
   def read_tokens(self, caption: str) -> int | None:
     """How many tokens of the caption are read, if that is not all of them."""
-    cut = self._tokenizer.is_cut(caption)
-    return self._tokenizer.max_tokens if cut else None
+    cut = self.tokenizer.is_cut(caption)
+    return self.tokenizer.max_tokens if cut else None
 
   def forget(self) -> None:
     """Drops the captions remembered, where there are too many to keep."""
@@ -172,9 +174,9 @@ class TextEncoder:
 
   def _encode_batch(self, captions: list[str]) -> dict[str, _Row]:
     padding = [""] * (self._batch_size - len(captions))
-    ids, mask = self._tokenizer(captions + padding)
+    ids, mask = self.tokenizer(captions + padding)
     tokens = jax.device_put((ids, mask), self._tokens_sharding)
-    features = np.asarray(self._apply(self._params, *tokens), np.float32)
+    features = np.asarray(self._apply(self.params, *tokens), np.float32)
     if not np.abs(features).max() <= _LARGEST:
       raise UserError(
         f"the text encoder's features reach {np.abs(features).max():.3g}, they "

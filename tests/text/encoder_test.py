@@ -73,7 +73,7 @@ def test_features_do_not_depend_on_the_company(encoder, tokenizer_file):
   together = encoder.encode(CAPTIONS)
   alone = TextEncoder(
     encoder._apply,
-    encoder._params,
+    encoder.params,
     Tokenizer(tokenizer_file, max_tokens=7),
     batch_size=3,
   )
