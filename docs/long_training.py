@@ -169,6 +169,7 @@ def plan_of(folder: Path, stage: Stage) -> Plan | None:
   if init:
     flags.append(f"--init_from={init}")
   plan = Plan(flags, step)
+  folder.mkdir(parents=True, exist_ok=True)
   file.write_text(json.dumps(dataclasses.asdict(plan)) + "\n")
   return plan
 

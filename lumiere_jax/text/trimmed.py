@@ -6,6 +6,7 @@ features of the whole encoder, but for the half precision of its parameters.
 """
 
 import dataclasses
+import zipfile
 from pathlib import Path
 
 import jax
@@ -38,7 +39,7 @@ def write_trimmed(file: Path, params: PyTree, tokens: Tokens) -> None:
   leaves[_POSITIONS] = leaves[_POSITIONS][: mask.shape[1]]
   np.savez(
     file,
-    **{_IDS: ids.reshape(mask.shape).astype(np.uint16)},
+    **{_IDS: ids.reshape(mask.shape).astype(np.int16)},
     **{_LENGTHS: mask.sum(1).astype(np.uint8)},
     **{name: leaf.astype(np.float16) for name, leaf in leaves.items()},
   )
@@ -54,12 +55,14 @@ def encode_trimmed(file: Path) -> Encoding:
     UserError: the file cannot be read, or is not of all-MiniLM-L6-v2's form.
   """
   try:
-    with np.load(file) as stored:
+    # Opened here: NumPy leaves a damaged file open.
+    with file.open("rb") as data, np.load(data) as stored:
       leaves = {name: stored[name] for name in stored.files}
-    ids, lengths = leaves.pop(_IDS), leaves.pop(_LENGTHS)
+    ids = leaves.pop(_IDS).astype(np.int32)
+    lengths = leaves.pop(_LENGTHS)
     sizes = {"vocab_size": _WORDS, "max_positions": _POSITIONS}
     sizes = {name: len(leaves[leaf]) for name, leaf in sizes.items()}
-  except (OSError, ValueError, KeyError) as error:
+  except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
     raise UserError(f"cannot read encoded captions {file}: {error}") from error
   module = Bert(dataclasses.replace(BertConfig(), **sizes))
   params = trees.unflatten({k: np.float32(v) for k, v in leaves.items()})
