@@ -46,16 +46,21 @@ class Stage:
     name: of its workdir.
     config: its config file, which says for how many steps it trains.
     after: the stage whose weights it begins with; "" begins at random.
+    sprites: folder of its sprite pack.
   """
 
   name: str
   config: str
   after: str = ""
+  sprites: str = "sprites"
 
 
 STAGES = (
   Stage("t2i", "configs/demo64_t2i.py"),
   Stage("t2v", "configs/demo64_t2v.py", "t2i"),
+  Stage("cond", "configs/demo64_cond.py", "t2v"),
+  Stage("ssr_t2i", "configs/demo64_ssr_t2i.py", sprites="sprites256"),
+  Stage("ssr", "configs/demo64_ssr.py", "ssr_t2i", sprites="sprites256"),
 )
 
 
@@ -156,7 +161,7 @@ def plan_of(folder: Path, stage: Stage) -> Plan | None:
   flags = [
     f"--config={stage.config}",
     f"--workdir={folder / stage.name}",
-    f"--config.data.data_dir={folder / 'sprites'}",
+    f"--config.data.data_dir={folder / stage.sprites}",
   ]
   step, init = 0, ""
   if number == at:
