@@ -98,5 +98,5 @@ def write_webp(
     loop=0,
     lossless=quality is None,
     quality=60 if quality is None else quality,
-    method=2 if quality is None else 6,
+    method=2,
   )
