@@ -34,11 +34,16 @@ end_all() {
 }
 trap 'end_all TERM' TERM
 trap 'end_all INT' INT
+trap 'end_all HUP' HUP
+# With job control: else bash starts them deaf to SIGINT. In groups of their own
+# they get the terminal's Ctrl-C once, from here.
+set -m
 for ((i = 0; i < count; i++)); do
   ((count > 1)) && export JAX_PROCESS_ID=$i
-  "$python" -m "lumiere_jax.$program" "$@" &
+  "$python" -m "lumiere_jax.$program" "$@" </dev/null &
   processes+=($!)
 done
+set +m
 
 # The first failure is told. `wait -n` would forget a process that ends between
 # two calls of it; who is gone is asked for, and its status is still known.
@@ -55,8 +60,8 @@ while ((${#left[@]})); do
     wait "$process" || code=$?
     if ((code && !status)); then
       status=$code
-      # Stopped together, they save together; else nobody waits for the rest.
-      ((code == 143)) || end_all KILL
+      # Stopped together, they end together; else nobody waits for the rest.
+      ((code == 143 || code == 130)) || end_all KILL
     fi
   done
   left=("${remaining[@]}")

@@ -5,6 +5,7 @@ import argparse
 import contextlib
 import ctypes
 import faulthandler
+import functools
 import importlib.util
 import math
 import multiprocessing
@@ -19,6 +20,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+from lumiere_jax import interrupt
 from lumiere_jax.config import Config, from_dict, override, to_dict
 from lumiere_jax.errors import (
   INTERRUPTED,
@@ -51,23 +53,21 @@ def run(main: Callable[[Sequence[str]], None]) -> None:
   threading.excepthook = _tell_of_thread
   warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
   try:
+    interrupt.listen(functools.partial(_leave, INTERRUPTED, "interrupted"))
     main(sys.argv[1:])
     sys.stdout.flush()  # What is closed is found here, not at the end.
   except UserError as error:
-    print(f"error: {error}", file=sys.stderr)
-    _leave(error.status)
+    _leave(error.status, f"error: {error}")
   except KeyboardInterrupt:
-    print("interrupted", file=sys.stderr)
-    _leave(INTERRUPTED)
+    _leave(INTERRUPTED, "interrupted")
   except BrokenPipeError:
-    print("what this program prints is not read any more", file=sys.stderr)
-    _leave(UNREAD)
+    _leave(UNREAD, "what this program prints is not read any more")
   except Exception as error:
     if of_the_disk(error):
-      print(f"error: {error}", file=sys.stderr)
-      _leave(MISTAKE)
-    traceback.print_exc()
-    _leave(1)
+      _leave(MISTAKE, f"error: {error}")
+    _leave(1, traceback.format_exc().rstrip())
+  finally:
+    interrupt.surrender()
 
 
 def _tell_of_thread(args: threading.ExceptHookArgs) -> None:
@@ -78,18 +78,21 @@ def _tell_of_thread(args: threading.ExceptHookArgs) -> None:
     threading.__excepthook__(args)
 
 
-def _leave(status: int) -> None:
-  """Ends this process at once, with whatever its threads are at.
+def _leave(status: int, said: str) -> None:
+  """Says why and ends this process at once, with whatever its threads are at.
 
   A regular end would wait for what XLA still computes, or crash below it, and
   for the other processes of a run, which wait for this one; and libraries would
   write what they still hold, to a disk that may be full. What has to be
   finished or removed is so by now: context managers see to that.
   """
+  interrupt.surrender()
   for child in multiprocessing.active_children():
     child.terminate()
+  with contextlib.suppress(OSError, ValueError):  # Closed, or a closed pipe.
+    print(said, file=sys.stderr)
   for stream in (sys.stdout, sys.stderr):
-    with contextlib.suppress(OSError, ValueError):  # Closed, or a closed pipe.
+    with contextlib.suppress(OSError, ValueError):
       stream.flush()
   os._exit(status)
 

@@ -10,6 +10,7 @@ import pytest
 
 from lumiere_jax import cli
 from lumiere_jax.errors import UserError
+from tests.running import running
 
 FAULTS = """
 import sys, resource
@@ -69,8 +70,8 @@ def test_folders_that_hold_something_stay(tmp_path):
 
 WORKING = """
 import multiprocessing, sys, time
-import jax, jax.numpy as jnp
-from lumiere_jax import cli
+import jax, jax.numpy as jnp, numpy as np
+from lumiere_jax import cli, interrupt
 from lumiere_jax.errors import UserError
 
 def main(argv):
@@ -85,6 +86,9 @@ def main(argv):
   print(child.pid, flush=True)
   if argv[0] == "wait":
     x.block_until_ready()
+  if argv[0] == "read":  # No Python runs there until it is done.
+    interrupt.GRACE = 1
+    np.asarray(x)
   raise {"mistake": UserError, "bug": TypeError, "disk": OSError}[argv[0]]("no")
 
 if __name__ == "__main__":
@@ -92,10 +96,12 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize(
   ("way", "status", "said"),
   [
     ("wait", 130, "interrupted"),
+    ("read", 130, "interrupted"),
     ("mistake", 2, "error: no"),
     ("bug", 1, "TypeError: no"),
     ("disk", 1, "OSError: no"),
@@ -107,26 +113,23 @@ def test_a_program_leaves_at_once_while_devices_work(
   """A regular end waits for them, or crashes."""
   path = tmp_path / "working.py"
   path.write_text(WORKING)
-  process = subprocess.Popen(
+  with running(
     [sys.executable, str(path), way],
     env={**os.environ, "PYTHONPATH": os.getcwd(), "JAX_PLATFORMS": "cpu"},
     stdout=subprocess.PIPE,
     stderr=subprocess.PIPE,
     text=True,
-  )
-  child = int(process.stdout.readline())
-  if way == "wait":
-    process.send_signal(signal.SIGINT)
-  try:
-    _, told = process.communicate(timeout=60)
-  finally:
-    process.kill()
-  assert process.returncode == status
-  assert told.splitlines()[-1] == said
-  deadline = time.monotonic() + 30
-  while os.path.exists(f"/proc/{child}") and time.monotonic() < deadline:
-    time.sleep(0.1)
-  assert not os.path.exists(f"/proc/{child}")
+  ) as process:
+    child = int(process.stdout.readline())
+    if status == 130:
+      process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == status
+    assert errors.splitlines()[-1] == said
+    deadline = time.monotonic() + 30
+    while os.path.exists(f"/proc/{child}") and time.monotonic() < deadline:
+      time.sleep(0.1)
+    assert not os.path.exists(f"/proc/{child}")
 
 
 def test_output_that_is_not_read_any_more_is_told(tmp_path):
@@ -142,19 +145,19 @@ def test_output_that_is_not_read_any_more_is_told(tmp_path):
     "  cli.run(main)\n"
   )
   for size in (1, 10**6):
-    process = subprocess.Popen(
+    with running(
       [sys.executable, str(path), str(size)],
       env={**os.environ, "PYTHONPATH": os.getcwd()},
       stdin=subprocess.PIPE,
       stdout=subprocess.PIPE,
       stderr=subprocess.PIPE,
       text=True,
-    )
-    process.stdout.readline()
-    process.stdout.close()
-    _, told = process.communicate()
+    ) as process:
+      process.stdout.readline()
+      process.stdout.close()
+      _, errors = process.communicate(timeout=60)
     assert process.returncode == 141
-    assert told == "what this program prints is not read any more\n"
+    assert errors == "what this program prints is not read any more\n"
 
 
 def test_a_missing_config_is_answered_with_configs(tmp_path, monkeypatch):

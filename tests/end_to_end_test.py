@@ -17,6 +17,7 @@ import pytest
 from lumiere_jax import trees, trials
 from lumiere_jax.models.stunet import is_temporal
 from lumiere_jax.weights import folder
+from tests.running import running
 
 pytestmark = pytest.mark.full
 
@@ -36,8 +37,8 @@ SMALL = [
 ]
 
 
-def start(program, *args):
-  return subprocess.Popen(
+def started(program, *args):
+  return running(
     [sys.executable, "-m", f"lumiere_jax.{program}", *map(str, args)],
     stdout=subprocess.PIPE,
     stderr=subprocess.STDOUT,
@@ -46,11 +47,8 @@ def start(program, *args):
 
 
 def run(program, *args):
-  process = start(program, *args)
-  try:
+  with started(program, *args) as process:
     printed, _ = process.communicate(timeout=900)
-  finally:
-    process.kill()
   assert process.returncode == 0, printed
   return printed
 
@@ -124,16 +122,16 @@ def cond_weights(where, video_weights):
 def test_stopped_and_resumed_is_as_if_never_stopped(where, image_weights):
   """SIGTERM in the middle; the same command again ends with equal weights."""
   command = train("t2i", where, "stopped", 12, "--config.train.batch_size=8")
-  process = start("train", *command)
   metrics = where / "stopped" / "metrics.jsonl"
   deadline = time.monotonic() + 600
-  while time.monotonic() < deadline and not (
-    metrics.exists() and metrics.read_text().count("\n") >= 2
-  ):
-    assert process.poll() is None, process.stdout.read()
-    time.sleep(0.05)
-  process.send_signal(signal.SIGTERM)
-  printed, _ = process.communicate(timeout=300)
+  with started("train", *command) as process:
+    while time.monotonic() < deadline and not (
+      metrics.exists() and metrics.read_text().count("\n") >= 2
+    ):
+      assert process.poll() is None, process.stdout.read()
+      time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    printed, _ = process.communicate(timeout=300)
   assert process.returncode == 143, printed
   assert "stopped by SIGTERM" in printed
   run("train", *command)
@@ -211,11 +209,11 @@ def test_evaluation_report(video_weights, cond_weights, where):
 
 
 def test_other_data_or_model_is_refused_on_resume(where, image_weights):
-  process = start(
+  with started(
     "train",
     *train("t2i", where, "t2i", 12, "--config.train.batch_size=8"),
     "--config.train.learning_rate=0.5",
-  )
-  printed, _ = process.communicate(timeout=300)
+  ) as process:
+    printed, _ = process.communicate(timeout=300)
   assert process.returncode == 2
   assert "train.learning_rate" in printed and "Traceback" not in printed

@@ -14,6 +14,8 @@ import jsonschema
 import pytest
 import yaml
 
+from tests.running import launched
+
 ROOT = Path(__file__).parent.parent
 LAUNCH = ROOT / "launch"
 SCRIPTS = sorted([*LAUNCH.glob("*.sh"), LAUNCH / "slurm.sbatch"])
@@ -53,9 +55,9 @@ def stand_in(checkout, name, script):
   path.chmod(0o755)
 
 
-def start(checkout, script, *args, **env):
+def started(checkout, script, *args, **env):
   paths = (checkout / "bin", BIN, os.environ["PATH"])
-  return subprocess.Popen(
+  return launched(
     ["bash", checkout / "launch" / script, *map(str, args)],
     cwd=checkout,
     env=os.environ | {"PATH": ":".join(map(str, paths))} | env,
@@ -67,8 +69,8 @@ def start(checkout, script, *args, **env):
 
 def launch(checkout, script, *args, **env):
   """Exit status and output."""
-  process = start(checkout, script, *args, **env)
-  out, _ = process.communicate(timeout=60)
+  with started(checkout, script, *args, **env) as process:
+    out, _ = process.communicate(timeout=60)
   return process.returncode, out
 
 
@@ -124,13 +126,18 @@ def test_a_local_failure_ends_the_others(checkout):
   assert time.monotonic() - began < 30
 
 
-def test_sigterm_goes_to_all_local_processes(checkout):
-  process = start(checkout, "local.sh", 2, "fake", "--sleep")
-  for _ in range(2):
-    process.stdout.readline()
-  process.send_signal(signal.SIGTERM)
-  process.communicate(timeout=30)
-  assert process.returncode == 143
+@pytest.mark.usefixtures("interruptible")
+@pytest.mark.parametrize(
+  ("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)]
+)
+def test_signals_go_to_all_local_processes(checkout, number, status):
+  with started(checkout, "local.sh", 2, "fake", "--sleep") as process:
+    for _ in range(2):
+      process.stdout.readline()
+    process.send_signal(number)
+    out, _ = process.communicate(timeout=30)
+  assert process.returncode == status
+  assert out.count("KeyboardInterrupt\n") == 2 * (number == signal.SIGINT)
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, Protocol
 
 import jax
 
+from lumiere_jax import interrupt
 from lumiere_jax.checkpoint import Checkpointer, Stateful
 from lumiere_jax.config import TrainConfig
 from lumiere_jax.errors import DIVERGED, UserError
@@ -334,6 +335,7 @@ def _stop_signals() -> Iterator[list[tuple[str, float]]]:
       signal.signal(number, handler)
 
   def note(number: int, _: Any) -> None:
+    interrupt.answered()
     came.append((signal.Signals(number).name, time.monotonic()))
     restore()
 

@@ -61,6 +61,14 @@ class Browser:
     os.close(to_read)
     os.close(to_write)
     self._number, self._rest, self._session = 0, b"", None
+    try:
+      self._open(downloads)
+    except BaseException:
+      self.__exit__()
+      raise
+
+  def _open(self, downloads: Path) -> None:
+    """Opens the page."""
     target = self.call("Target.createTarget", url="about:blank")["targetId"]
     attached = self.call("Target.attachToTarget", targetId=target, flatten=True)
     self.call(

@@ -4,6 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.running import launched
+
 ROOT = Path(__file__).parents[2]
 PROMPTS = ("a cat", "a dog that runs", "a bird", "five", "six fish swim")
 
@@ -13,20 +15,21 @@ def embed(count, prompts, out):
   program = ["embed_text", "--config=configs/demo.py", f"--prompts={prompts}"]
   flags = [f"--out={out}", "--config.text.batch_size=2"]
   launch = [ROOT / "launch" / "local.sh", str(count)]
-  result = subprocess.run(
+  with launched(
     [*launch, *program, *flags],
     cwd=ROOT,
-    capture_output=True,
+    stdout=subprocess.PIPE,
+    stderr=subprocess.PIPE,
     text=True,
-    timeout=300,
     # A checkout without an environment of its own takes this one's.
     env=os.environ
     | {
       "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     },
-  )
-  assert result.returncode == 0, result.stderr[-2000:]
-  assert result.stdout.splitlines().count(f"6 captions: {out}") == 1
+  ) as process:
+    printed, errors = process.communicate(timeout=300)
+  assert process.returncode == 0, errors[-2000:]
+  assert printed.splitlines().count(f"6 captions: {out}") == 1
   return {p.name: p.read_bytes() for p in out.iterdir()}
 
 

@@ -20,6 +20,7 @@ from lumiere_jax.training.log import Logger
 from lumiere_jax.training.loop import DivergedError, Parts, train
 from lumiere_jax.training.phases import Phases
 from lumiere_jax.training.state import init_state
+from tests.running import running
 
 CLOCK = ("wall_time", "stills_per_second", "data_wait_share", "seconds")
 
@@ -70,14 +71,6 @@ def test_signal_stops_and_the_same_command_goes_on(
   assert (lines(tmp_path), seen) == straight[1:]
 
 
-@pytest.fixture
-def interruptible():
-  """Ctrl-C as in a terminal: shells start background jobs deaf to it."""
-  before = signal.signal(signal.SIGINT, signal.default_int_handler)
-  yield
-  signal.signal(signal.SIGINT, before)
-
-
 @pytest.mark.usefixtures("interruptible")
 def test_second_interrupt_ends_at_once(toy, tmp_path):
   def interrupt(_, step):
@@ -89,6 +82,49 @@ def test_second_interrupt_ends_at_once(toy, tmp_path):
   with pytest.raises(KeyboardInterrupt):
     toy.run(tmp_path, cfg, (interrupt,))
   assert [row["step"] for row in lines(tmp_path)] == [2]
+
+
+STOPPING = """
+import gc, time
+from lumiere_jax import cli, interrupt
+from lumiere_jax.training import loop
+
+interrupt.GRACE = 0.5
+
+def here(*_):
+  print("here", flush=True)
+  time.sleep(60)
+
+def main(argv):
+  with loop._stop_signals() as came:
+    print("here", flush=True)
+    while not came:
+      time.sleep(0.01)
+    time.sleep(1)  # It saves.
+    gc.callbacks.append(here)  # As JAX does.
+    gc.collect()
+    gc.callbacks.clear()
+    time.sleep(60)
+
+cli.run(main)
+"""
+
+
+@pytest.mark.usefixtures("interruptible")
+def test_second_interrupt_is_not_lost():
+  """The first has the time it needs, and the next ends what comes after it."""
+  with running(
+    [sys.executable, "-c", STOPPING],
+    env=os.environ | {"PYTHONPATH": os.getcwd()},
+    stdout=subprocess.PIPE,
+    stderr=subprocess.PIPE,
+    text=True,
+  ) as process:
+    for _ in range(2):
+      assert process.stdout.readline() == "here\n"
+      process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=30)
+  assert (process.returncode, errors) == (130, "interrupted\n")
 
 
 def test_run_killed_between_checkpoints_repeats_its_steps(

@@ -85,18 +85,18 @@ def launched(command, log, envs, devices=1):
   log = Path(log)
   log.mkdir(parents=True, exist_ok=True)
   processes = []
-  for index, env in enumerate(envs):
-    with (log / f"out_{index}.txt").open("a") as out:
-      processes.append(
-        subprocess.Popen(
-          [sys.executable, *command],
-          cwd=ROOT,
-          env=os.environ | shared | env,
-          stdout=out,
-          stderr=subprocess.STDOUT,
-        )
-      )
   try:
+    for index, env in enumerate(envs):
+      with (log / f"out_{index}.txt").open("a") as out:
+        processes.append(
+          subprocess.Popen(
+            [sys.executable, *command],
+            cwd=ROOT,
+            env=os.environ | shared | env,
+            stdout=out,
+            stderr=subprocess.STDOUT,
+          )
+        )
     yield processes
   finally:
     for process in processes:
