@@ -85,7 +85,8 @@ def write_webp(
     path: where to.
     frames: with straight alpha.
     fps: frames a second.
-    quality: 0 to 100 of lossy colors; None is lossless.
+    quality: 0 to 100 of lossy colors, with slightly lossy alpha; None is
+      lossless.
   """
   marks = np.round(np.arange(len(frames) + 1) * 1000 / fps).astype(int)
   images = [Image.fromarray(frame) for frame in frames]
@@ -98,5 +99,6 @@ def write_webp(
     loop=0,
     lossless=quality is None,
     quality=60 if quality is None else quality,
+    alpha_quality=100 if quality is None else 60,
     method=2,
   )
