@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import tokenizers
 
 from lumiere_jax.errors import UserError
 from lumiere_jax.shapes import Bool, Int
@@ -30,6 +29,8 @@ class Tokenizer:
     Raises:
       UserError: the file cannot be read, or has no such token.
     """
+    import tokenizers  # Training from encoded captions does without it.
+
     try:
       self._tokenizer = tokenizers.Tokenizer.from_file(str(path))
     except Exception as error:  # The library raises nothing narrower.

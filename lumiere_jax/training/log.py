@@ -72,16 +72,11 @@ class Logger:
     self.restart_clock()
     if not self._writes:
       return
-    # Slow to import, and of use only here.
-    from tensorboardX import SummaryWriter
-
     self._workdir.mkdir(parents=True, exist_ok=True)
     path = self._workdir / "metrics.jsonl"
     truncate_after(path, step)
     self._file = path.open("a")
-    self._board = SummaryWriter(
-      str(self._workdir / "tensorboard"), purge_step=step + 1
-    )
+    self._board = _open_board(self._workdir / "tensorboard", step)
 
   def restart_clock(self) -> None:
     """Leaves the time since the last step (saving, sampling) out of account."""
@@ -141,9 +136,7 @@ class Logger:
     with self._told():
       self._file.write(json.dumps(line) + "\n")
       self._file.flush()
-      for name, value in finite.items():
-        if value is not None:
-          self._board.add_scalar(f"eval/{name}", value, step)
+      self._show({f"eval/{name}": v for name, v in finite.items()}, step)
     told = ", ".join(f"{name} {value:.4g}" for name, value in values.items())
     self.say(f"step {step}/{self._cfg.steps} eval: {told}")
 
@@ -178,6 +171,7 @@ class Logger:
       # On a full disk there is an error to tell already.
       with contextlib.suppress(OSError):
         self._file.close()
+    if self._board is not None:
       with contextlib.suppress(OSError):
         self._board.close()
 
@@ -190,26 +184,46 @@ class Logger:
         f"cannot write metrics in {self._workdir}: {error}"
       ) from error
 
+  def _show(self, scalars: Mapping[str, float | None], step: int) -> None:
+    """Writes to TensorBoard what has a value."""
+    if self._board is None:
+      return
+    for name, value in scalars.items():
+      if value is not None:
+        self._board.add_scalar(name, value, step)
+
   def _write(self, step: int, line: dict[str, Any]) -> None:
     if not self._writes:
       return
     self._file.write(json.dumps(line) + "\n")
     self._file.flush()
+    scalars = {}
     for name, value in line.items():
       if name == "loss_by_t":
-        for i, v in enumerate(value):
-          if v is not None:
-            self._board.add_scalar(f"loss_by_t/{i}", v, step)
+        scalars |= {f"loss_by_t/{i}": v for i, v in enumerate(value)}
       elif name == "seconds":
-        for phase, seconds in value.items():
-          self._board.add_scalar(f"seconds/{phase}", seconds, step)
-      elif name not in ("step", "wall_time") and value is not None:
-        self._board.add_scalar(name, value, step)
+        scalars |= {f"seconds/{phase}": v for phase, v in value.items()}
+      elif name not in ("step", "wall_time"):
+        scalars[name] = value
+    self._show(scalars, step)
     loss = "none" if line["loss"] is None else f"{line['loss']:.4f}"
     if self._bar.disable:
       self.say(f"step {step}/{self._cfg.steps} loss {loss}")
     else:
       self._bar.set_postfix(loss=loss)
+
+
+def _open_board(folder: Path, step: int) -> Any:
+  """TensorBoard's writer, for a run that goes on after a step.
+
+  None where tensorboardX is not installed: metrics.jsonl has all of it.
+  """
+  # Slow to import, and of use only here.
+  try:
+    from tensorboardX import SummaryWriter
+  except ImportError:
+    return None
+  return SummaryWriter(str(folder), purge_step=step + 1)
 
 
 def truncate_after(path: Path, step: int) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from lumiere_jax.config import DataConfig
-from lumiere_jax.data import loader, pack, render, scenes, world
+from lumiere_jax.data import clips, loader, pack, render, scenes, world
 from lumiere_jax.data.motion import MOTIONS
 from lumiere_jax.data.sprite_source import SpriteSource, decoded_file
 from lumiere_jax.errors import UserError
@@ -185,3 +185,29 @@ def test_captions_say_what_the_scene_shows():
 def test_what_is_not_there_is_one_line(cfg, field, value, said):
   with pytest.raises(UserError, match=said):
     SpriteSource(dataclasses.replace(cfg, **{field: value}))
+
+
+def test_evaluation_clips_are_captioned_scenes(sprites):
+  clip_set = clips.SceneSet(
+    per_object={"train": 2, "wordings": 1},
+    selection="all",
+    size_px=16,
+    num_frames=16,
+  )
+  assert clip_set.splits == ("train", "wordings")
+  infos = pack.read_index(sprites)
+  by_name = {motion.name: motion for motion in MOTIONS}
+  for split, count in clip_set.per_object.items():
+    made = dict(clips.make_clips(clip_set, sprites, split, 0))
+    assert len(made) == count * len(infos)
+    captioned = scenes.captioned_scenes([i.names for i in infos], split)
+    for key, example in made.items():
+      scene, caption, image_caption = captioned[int(key.split("/")[1])]
+      assert (example["caption"], example["image_caption"]) == (
+        caption,
+        image_caption,
+      )
+      assert by_name[example["movement"]] == scene.motion
+      assert example["background"] == scene.background
+      assert example["emoji"] == infos[scene.object].label
+      assert example["video"].shape == (16, 16, 16, 3)
