@@ -15,7 +15,7 @@ PACKAGE = Path(__file__).parent.parent / "lumiere_jax"
 CONFIGS = PACKAGE.parent / "configs"
 
 LAYERS = {
-  "vocabulary": ("errors", "shapes", "trees", "config"),
+  "vocabulary": ("errors", "shapes", "trees", "movements", "config"),
   "parts": (
     "nn",
     "diffusion",
