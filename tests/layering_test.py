@@ -215,6 +215,7 @@ ORDER = {
     "color",
     "foreground",
     "polar",
+    "turning",
     "background",
     "motion",
     "flicker",
