@@ -39,6 +39,7 @@ from lumiere_jax.evaluation import (
 from lumiere_jax.evaluation.perceptual import FeatureDistance
 from lumiere_jax.evaluation.report import MIN_CLIPS
 from lumiere_jax.linked import style_fingerprint, weights_config
+from lumiere_jax.movements import drawn_scale
 from lumiere_jax.studio import Studio
 
 Pairs = list[tuple[np.ndarray, Labels]]
@@ -229,7 +230,7 @@ def _gallery(config: Config, real: Sequence[loader.LabelledClip]) -> Gallery:
     UserError: one that is to be found is not there.
   """
   gallery = Gallery(
-    (clip.video, clip.emoji)
+    (clip.video, clip.emoji, drawn_scale(clip.movement, clip.size))
     for clip in loader.read_clips(config.data, "train", GALLERY_CLIPS)
   )
   missing = sorted({clip.emoji for clip in real} - set(gallery.objects))

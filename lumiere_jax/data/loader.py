@@ -32,7 +32,10 @@ dataset_folder = built.dataset_folder
 
 @dataclass(frozen=True, kw_only=True)
 class LabelledClip:
-  """A clip and all that is known of it (uint8 pixels; phase in frames)."""
+  """A clip and all that is known of it (uint8 pixels; phase in frames).
+
+  Speed and size are as in `movements`; "" is the usual one.
+  """
 
   video: VideoU8
   caption: str
@@ -41,6 +44,8 @@ class LabelledClip:
   background: str
   movement: str
   phase: int
+  speed: str = ""
+  size: str = ""
 
 
 def make_loader(
