@@ -2,7 +2,8 @@
 """Measures a model: python -m lumiere_jax.evaluate --config=...
 
 Makes clips for combinations of object, background and movement that training
-saw and for held-out ones, and measures them beside real clips (the ceiling)
+saw and for held-out ones (of the larger world for held-out wordings too), and
+measures them beside real clips (the ceiling)
 and beside the same clips under other clips' captions (the floor). Every other
 task is measured on parts of the real held-out clips, beside what those would
 be filled with without a model; super-resolution on real clips made small,
@@ -23,6 +24,7 @@ from lumiere_jax.api import Lumiere
 from lumiere_jax.conditioning.style import ALPHAS
 from lumiere_jax.config import Config, DataConfig
 from lumiere_jax.data import loader, world
+from lumiere_jax.data.objects import is_world
 from lumiere_jax.enlarging import upscale_rows
 from lumiere_jax.errors import UserError
 from lumiere_jax.evaluation import (
@@ -39,12 +41,14 @@ from lumiere_jax.evaluation import (
 from lumiere_jax.evaluation.perceptual import FeatureDistance
 from lumiere_jax.evaluation.report import MIN_CLIPS
 from lumiere_jax.linked import style_fingerprint, weights_config
+from lumiere_jax.movements import drawn_scale
 from lumiere_jax.studio import Studio
 
 Pairs = list[tuple[np.ndarray, Labels]]
 
-# Training clips whose frames are the gallery of retrieval.
-GALLERY_CLIPS = 640
+# Training clips whose frames are the gallery of retrieval: about 20 of each of
+# 32 objects, or all 8 of each of 200.
+GALLERY_CLIPS, WORLD_GALLERY_CLIPS = 640, 1600
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -210,7 +214,7 @@ def _clip_report(
     rows = _text_rows(model, studio, real)
   report = evaluate_rows(rows, gallery, world.BACKGROUNDS, allow_small=True)
   report["protocol"] |= studio.made_with(model)
-  report["protocol"]["gallery_clips"] = GALLERY_CLIPS
+  report["protocol"]["gallery_clips"] = _gallery_clips(config)
   for task in (task for task in models if task != "text_to_video"):
     make = studio.maker(models[task], task, task, len(real))
     report[task] = trials.task_row(task, real, make, gallery, world.BACKGROUNDS)
@@ -229,16 +233,21 @@ def _gallery(config: Config, real: Sequence[loader.LabelledClip]) -> Gallery:
     UserError: one that is to be found is not there.
   """
   gallery = Gallery(
-    (clip.video, clip.emoji)
-    for clip in loader.read_clips(config.data, "train", GALLERY_CLIPS)
+    (clip.video, clip.emoji, drawn_scale(clip.movement, clip.size))
+    for clip in loader.read_clips(config.data, "train", _gallery_clips(config))
   )
   missing = sorted({clip.emoji for clip in real} - set(gallery.objects))
   if missing:  # Before the clips are made, not after.
     raise UserError(
-      f"the gallery of {GALLERY_CLIPS} training clips shows no {missing[0]!r} "
+      f"the gallery of training clips shows no {missing[0]!r} "
       f"and {len(missing) - 1} other objects of the held-out split"
     )
   return gallery
+
+
+def _gallery_clips(config: Config) -> int:
+  world = is_world(config.data.config)
+  return WORLD_GALLERY_CLIPS if world else GALLERY_CLIPS
 
 
 def _text_rows(
@@ -250,10 +259,15 @@ def _text_rows(
     model, studio, "train", list(loader.read_clips(config.data, "train", count))
   )
   held_out = _generated(model, studio, "held_out", real)
+  others = {}
+  if is_world(config.data.config):
+    worded = list(loader.read_clips(config.data, "wordings", count))
+    others["wordings"] = _generated(model, studio, "wordings", worded)
   seed = studio.seed
   return {
     "seen": seen,
     "held_out": held_out,
+    **others,
     "real": [(clip.video, trials.labels(clip)) for clip in real],
     "shuffled": shuffle_labels(seen + held_out, seed)[:count],
   }

@@ -27,7 +27,7 @@ from lumiere_jax.conditioning.seam import seam_report
 from lumiere_jax.conditioning.style import ALPHAS
 from lumiere_jax.conditioning.task import TASKS, Given, Material, prepare
 from lumiere_jax.config import to_dict
-from lumiere_jax.data.objects import prompt_note
+from lumiere_jax.data.objects import is_world, prompt_note
 from lumiere_jax.errors import UserError
 from lumiere_jax.evaluation.segments import neighbour_mse, seam_strength
 from lumiere_jax.inference.cascade import reduced
@@ -73,7 +73,7 @@ def _run(job: Job, material: Material, out: Path, start: float) -> None:
     enlarge = TASKS[job.task].enlarged_by
     model.for_task(enlarge).compile(task=enlarge)
   compiled = time.perf_counter()
-  if job.config.data.kind == "sprites":
+  if is_world(job.config.data.config):
     for prompt in dict.fromkeys(r.prompt for r in job.requests):
       if note := prompt_note(prompt):
         print(f"note: {note}", file=sys.stderr)

@@ -174,7 +174,9 @@ def of_captions(
 
 def labels(clip: LabelledClip) -> Labels:
   """What is to be seen on a real clip."""
-  return Labels(clip.emoji, clip.background, clip.movement)
+  return Labels(
+    clip.emoji, clip.background, clip.movement, clip.speed, clip.size
+  )
 
 
 def _around_sprite(video: np.ndarray) -> np.ndarray:

@@ -15,7 +15,14 @@ PACKAGE = Path(__file__).parent.parent / "lumiere_jax"
 CONFIGS = PACKAGE.parent / "configs"
 
 LAYERS = {
-  "vocabulary": ("errors", "interrupt", "shapes", "trees", "config"),
+  "vocabulary": (
+    "errors",
+    "interrupt",
+    "shapes",
+    "trees",
+    "movements",
+    "config",
+  ),
   "parts": (
     "nn",
     "diffusion",
@@ -218,6 +225,7 @@ ORDER = {
     "color",
     "foreground",
     "polar",
+    "turning",
     "background",
     "motion",
     "flicker",

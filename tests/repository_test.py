@@ -2,18 +2,20 @@
 """What holds for every file of the repository."""
 
 import ast
+import math
 import re
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from lumiere_jax import build, cli, trees
+from lumiere_jax import build, cli, movements, trees
 from lumiere_jax.config import from_dict
-from lumiere_jax.data import world
-from lumiere_jax.data.motion import SECONDS, Motion
-from lumiere_jax.evaluation import motion
+from lumiere_jax.data.motion import MOTIONS, pose_at
+from lumiere_jax.evaluation.foreground import Foreground
+from lumiere_jax.evaluation.motion import measure_motions
 from lumiere_jax.linked import weights_config
 from lumiere_jax.scoring.protocol import ProtocolFile
 from lumiere_jax.weights import folder
@@ -269,6 +271,20 @@ def test_the_library_samples_as_the_command_line_does():
   assert merged.conditional == config.conditional == "demo_cond"
 
 
-def test_evaluation_and_data_speak_of_the_same_movements():
-  assert set(motion.MOVEMENTS) == set(world.MOVEMENTS)
-  assert Motion("bounces").rate * SECONDS == motion.HOPS
+def test_what_is_drawn_is_what_is_measured():
+  nothing = Foreground(
+    lab=np.zeros((8, 8, 8, 3)),
+    background=np.zeros(3),
+    mask=np.zeros((8, 8, 8)),
+  )
+  measured = measure_motions(nothing)
+  drawn = {motion.movement for motion in MOTIONS}
+  assert drawn == {"stays", *measured.scores}
+  assert set(measured.rates) == set(movements.SPEEDS)
+  for motion in MOTIONS:
+    scales = {pose_at(motion, time).scale for time in (0.0, 0.3, 1.0)}
+    scale = movements.drawn_scale(motion.movement, motion.size)
+    assert (scales == {scale}) == (scale is not None), motion
+    turns = pose_at(motion, 1.0).angle / (2 * math.pi)
+    rate = motion.rate if motion.movement == "spins" else 0
+    assert turns == pytest.approx(rate * movements.SECONDS)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Rows of every task by models that are known: one that is right, one not."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -15,6 +16,7 @@ from lumiere_jax.data import loader
 from lumiere_jax.data.captions import plain_caption
 from lumiere_jax.data.loader import LabelledClip
 from lumiere_jax.errors import UserError
+from lumiere_jax.evaluation import Labels
 from lumiere_jax.weights import folder
 from tests.evaluation.conftest import OBJECTS, draw_clip
 
@@ -154,8 +156,18 @@ def test_a_model_that_is_right_has_rows_near_100_percent(oracle):
   edit = report["video_to_video"]
   assert edit["object_r1"] == edit["movement_accuracy"] == 1
   assert edit["source_object_r1"] == 0
+  # One of the three clips grows; of the others the gallery knows the size.
+  assert report["real"]["n_size"] == 2
   assert edit["layout_iou"] > edit["layout_iou_other"]
   json.dumps(report)
+
+
+def test_labels_are_all_that_a_clip_was_asked_to_show():
+  clip = dataclasses.replace(
+    REAL[2], movement="spins", speed="slowly", size="big"
+  )
+  asked = Labels("azure triangle", "black", "spins", "slowly", "big")
+  assert trials.labels(clip) == asked
 
 
 def test_a_model_that_makes_grey_is_seen(oracle):

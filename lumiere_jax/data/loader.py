@@ -14,6 +14,7 @@ from lumiere_jax.data.batches import Batches
 from lumiere_jax.data.built import BuiltSource
 from lumiere_jax.data.draw import Draw, pixels_of
 from lumiere_jax.data.mixture import Mixture, open_sources
+from lumiere_jax.data.motion import MOTIONS
 from lumiere_jax.data.plain import PlainBatches
 from lumiere_jax.errors import UserError, nearest
 from lumiere_jax.shapes import VideoU8
@@ -34,7 +35,10 @@ dataset_folder = built.dataset_folder
 
 @dataclass(frozen=True, kw_only=True)
 class LabelledClip:
-  """A clip and all that is known of it (uint8 pixels; phase in frames)."""
+  """A clip and all that is known of it (uint8 pixels; phase in frames).
+
+  Speed and size are as in `movements`; "" is the usual one.
+  """
 
   video: VideoU8
   caption: str
@@ -43,6 +47,8 @@ class LabelledClip:
   background: str
   movement: str
   phase: int
+  speed: str = ""
+  size: str = ""
 
 
 def make_loader(
@@ -231,16 +237,18 @@ def read_clips(
   source = BuiltSource(cfg, split)
   _check_shape(source, cfg)
   count = len(source) if limit is None else min(limit, len(source))
+  motions = {motion.name: motion for motion in MOTIONS}
   for index in range(count):
     values = record.parse(source.records[index])
     texts = {
       name: values[name].decode("utf-8")
       for name in ("caption", "image_caption", "emoji", "background")
     }
+    motion = motions[values["movement"].decode("utf-8")]
     yield LabelledClip(
       video=pixels_of(values["video"], source.shape),
-      movement=values["movement"].decode("utf-8"),
       phase=int(values["phase"]),
+      **dataclasses.asdict(motion),
       **texts,
     )
 

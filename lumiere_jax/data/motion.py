@@ -7,44 +7,23 @@ speeds, sizes, and a path that combines two of them.
 
 import itertools
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from lumiere_jax.errors import UserError, nearest
-
-MOVEMENTS = (
-  "stays",
-  "slides left",
-  "slides right",
-  "slides up",
-  "slides down",
-  "grows",
-  "shrinks",
-  "spins",
-  "bounces",
+from lumiere_jax.movements import (
+  COMBINED,
+  MOVEMENTS,
+  SECONDS,
+  SIZES,
+  SPEEDS,
+  USUAL_SCALES,
 )
-SLIDES = MOVEMENTS[1:5]
-# A slide during which the object grows.
-COMBINED = tuple(f"{slide} growing" for slide in SLIDES)
-
-SECONDS = 5.0  # of a clip
-# Turns and hops a second. At 16 frames a second the fastest turn is 67 degrees
-# a frame.
-SPEEDS: Mapping[str, Mapping[str, float]] = {
-  "spins": {"": 0.4, "slowly": 0.2, "quickly": 1.2, "very fast": 3.0},
-  "bounces": {"": 0.8, "slowly": 0.4, "quickly": 1.6, "very fast": 3.0},
-}
-# Factors on the object's height.
-SIZES: Mapping[str, float] = {"": 1.0, "small": 0.65, "big": 1.35}
 
 # In units of the frame's side; the origin is the top left corner.
-BASE_SCALE = 0.66
-SLIDE_SCALE = 0.55
 SLIDE_TRAVEL = 0.56
 SMALL_SCALE, LARGE_SCALE = 0.4, 0.95
 # Of the combined path, whose object must stay in the frame at both ends.
 COMBINED_SCALES = 0.35, 0.75
-BOUNCE_SCALE = 0.5
 BOUNCE_FLOOR = 0.7
 BOUNCE_HEIGHT = 0.38
 
@@ -88,9 +67,7 @@ def _motions() -> tuple[Motion, ...]:
   plain = [Motion(name) for name in (*MOVEMENTS, *COMBINED)]
   sized = [
     Motion(name, size=size)
-    for name, size in itertools.product(
-      ("stays", *SLIDES, "spins", "bounces"), SIZES
-    )
+    for name, size in itertools.product(USUAL_SCALES, SIZES)
     if size
   ]
   timed = [
@@ -112,7 +89,7 @@ class Pose:
 
   x: float = 0.5
   y: float = 0.5
-  scale: float = BASE_SCALE
+  scale: float = USUAL_SCALES["stays"]
   angle: float = 0.0
 
 
@@ -127,15 +104,15 @@ def pose_at(motion: Motion, time: float) -> Pose:
   growth = (LARGE_SCALE - SMALL_SCALE) * time
   cycles = motion.rate * SECONDS * time
   hop = BOUNCE_HEIGHT * abs(math.sin(math.pi * cycles))
-  slide, bounce = size * SLIDE_SCALE, size * BOUNCE_SCALE
+  scale = size * USUAL_SCALES.get(motion.movement, 1.0)
   return {
-    "stays": Pose(scale=size * BASE_SCALE),
-    "slides left": Pose(x=0.5 - travel, scale=slide),
-    "slides right": Pose(x=0.5 + travel, scale=slide),
-    "slides up": Pose(y=0.5 - travel, scale=slide),
-    "slides down": Pose(y=0.5 + travel, scale=slide),
+    "stays": Pose(scale=scale),
+    "slides left": Pose(x=0.5 - travel, scale=scale),
+    "slides right": Pose(x=0.5 + travel, scale=scale),
+    "slides up": Pose(y=0.5 - travel, scale=scale),
+    "slides down": Pose(y=0.5 + travel, scale=scale),
     "grows": Pose(scale=SMALL_SCALE + growth),
     "shrinks": Pose(scale=LARGE_SCALE - growth),
-    "spins": Pose(scale=size * BASE_SCALE, angle=2 * math.pi * cycles),
-    "bounces": Pose(y=BOUNCE_FLOOR - hop, scale=bounce),
+    "spins": Pose(scale=scale, angle=2 * math.pi * cycles),
+    "bounces": Pose(y=BOUNCE_FLOOR - hop, scale=scale),
   }[motion.movement]

@@ -273,6 +273,11 @@ def objects_named(prompt: str) -> tuple[str, ...]:
   return tuple(found)
 
 
+def is_world(selection: str) -> bool:
+  """Whether data of this `data.config` show the objects of `OBJECTS`."""
+  return selection.startswith("world")
+
+
 def prompt_note(prompt: str) -> str | None:
   """What to say about a prompt that does not name exactly one object."""
   named = [OBJECTS[code][0] for code in objects_named(prompt)]

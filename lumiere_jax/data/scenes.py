@@ -20,8 +20,9 @@ from lumiere_jax.data.captions import (
   draw_name,
   fill,
 )
-from lumiere_jax.data.motion import COMBINED, MOTIONS, SLIDES, Motion
+from lumiere_jax.data.motion import MOTIONS, Motion
 from lumiere_jax.data.world import BACKGROUNDS, HELD_OUT_PERIOD, generator
+from lumiere_jax.movements import COMBINED, SLIDES
 
 # Splits: combinations and wordings that training sees, combinations that it
 # does not, and wordings that it does not (of combinations that it does).

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from lumiere_jax.data.motion import MOVEMENTS
+from lumiere_jax.movements import MOVEMENTS
 
 BACKGROUNDS: dict[str, tuple[int, int, int]] = {
   "red": (214, 32, 40),

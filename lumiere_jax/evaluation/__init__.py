@@ -6,7 +6,7 @@ from lumiere_jax.evaluation.continuation import Continuation, continuation_row
 from lumiere_jax.evaluation.flicker import flicker, frame_differences
 from lumiere_jax.evaluation.foreground import segment
 from lumiere_jax.evaluation.layout import Edit, edit_row
-from lumiere_jax.evaluation.motion import MOVEMENTS, classify_movement
+from lumiere_jax.evaluation.motion import classify_movement
 from lumiere_jax.evaluation.report import (
   Labels,
   evaluate_rows,
@@ -22,7 +22,6 @@ from lumiere_jax.evaluation.strokes import (
 from lumiere_jax.evaluation.table import format_table
 
 __all__ = [
-  "MOVEMENTS",
   "STYLE_PROTOCOL",
   "Continuation",
   "DescriptorConfig",

@@ -32,6 +32,11 @@ def radii(
   return np.sqrt(total / np.maximum(mask.sum(axis=(1, 2)), 1e-6))
 
 
+def sprite_radius(mask: Float[np.ndarray, "t h w"]) -> float:
+  """Median over a clip of the mask's rms radius, in units of its height."""
+  return float(np.median(radii(mask, centroids(mask)))) / mask.shape[1]
+
+
 def polar_resample(
   images: Float[np.ndarray, "t h w c"],
   centers: Float[np.ndarray, "t 2"],

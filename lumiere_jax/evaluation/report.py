@@ -12,41 +12,59 @@ from jaxtyping import UInt8
 
 from lumiere_jax.config.check import choice
 from lumiere_jax.errors import UserError
-from lumiere_jax.evaluation.background import Palette, nearest_color
+from lumiere_jax.evaluation.background import (
+  MARGIN,
+  Palette,
+  background_noise,
+  nearest_color,
+)
 from lumiere_jax.evaluation.flicker import flicker, frame_differences
 from lumiere_jax.evaluation.foreground import segment
 from lumiere_jax.evaluation.motion import (
-  MOVEMENTS,
   THRESHOLDS,
   decide,
-  movement_scores,
+  measure_motions,
+  nearest_name,
 )
 from lumiere_jax.evaluation.retrieval import Gallery
+from lumiere_jax.movements import (
+  COMBINED,
+  MOVEMENTS,
+  SECONDS,
+  SIZES,
+  SPEEDS,
+  USUAL_SCALES,
+)
 
-ROWS = ("seen", "held_out", "real", "shuffled")
+ROWS = ("seen", "held_out", "wordings", "real", "shuffled")
 MIN_CLIPS = 100
 ACCURACIES = (
   "background_accuracy",
   "movement_accuracy",
   "object_r1",
   "object_r5",
+  "speed_accuracy",
+  "size_accuracy",
 )
 MEANS = (
   "flicker",
   "flicker_background",
   "flicker_foreground",
   "frame_difference",
+  "background_noise",
 )
 
 Clip = UInt8[np.ndarray, "t h w 3"]
 
 
 class Labels(NamedTuple):
-  """What a clip was asked to show."""
+  """What a clip was asked to show; "" is the usual speed and size."""
 
   object: str
   background: str
   movement: str
+  speed: str = ""
+  size: str = ""
 
 
 @dataclass(frozen=True)
@@ -57,13 +75,28 @@ class Measurement:
     ranking: objects, most similar first.
     background: nearest named colour.
     movement: name of the movement.
-    means: the numbers named in MEANS, in grey levels 0..255.
+    rates: a second, of each movement that has one if it is that.
+    scales: size in frame sides if it is that object; of objects whose size is
+      known.
+    means: the numbers named in MEANS, in grey levels 0..255; None where there
+      is nothing to measure.
   """
 
   ranking: tuple[str, ...]
   background: str
   movement: str
-  means: dict[str, float]
+  rates: dict[str, float]
+  scales: dict[str, float]
+  means: dict[str, float | None]
+
+  def speed(self, movement: str) -> str:
+    """The speed of a movement that has several, as SPEEDS calls it."""
+    return nearest_name(SPEEDS[movement], self.rates[movement])
+
+  def size(self, object_name: str, movement: str) -> str:
+    """The size of an object that moves so, as SIZES calls it."""
+    usual = USUAL_SCALES[movement]
+    return nearest_name(SIZES, self.scales[object_name] / usual)
 
 
 def measure(clip: Clip, gallery: Gallery, palette: Palette) -> Measurement:
@@ -75,15 +108,19 @@ def measure(clip: Clip, gallery: Gallery, palette: Palette) -> Measurement:
     palette: name to sRGB levels of every background.
   """
   foreground = segment(clip)
+  motions = measure_motions(foreground)
   return Measurement(
     ranking=tuple(gallery.rank(foreground)),
     background=nearest_color(foreground.background, palette),
-    movement=decide(movement_scores(foreground)),
+    movement=decide(motions.scores),
+    rates=motions.rates,
+    scales=gallery.scales(foreground),
     means={
       "flicker": flicker(clip),
       "flicker_background": flicker(clip, 1 - foreground.mask),
       "flicker_foreground": flicker(clip, foreground.mask),
       "frame_difference": float(frame_differences(clip).mean()),
+      "background_noise": background_noise(clip, foreground.mask),
     },
   )
 
@@ -128,33 +165,93 @@ def evaluate_rows(
 def _check_labels(labels: Labels, gallery: Gallery, palette: Palette) -> None:
   choice(labels.object, gallery.objects, "object")
   choice(labels.background, tuple(palette), "background")
-  choice(labels.movement, MOVEMENTS, "movement")
+  choice(labels.movement, (*MOVEMENTS, *COMBINED), "movement")
+  speeds = SPEEDS.get(labels.movement, {"": 0.0})
+  choice(labels.speed, tuple(speeds), "speed")
+  choice(labels.size, tuple(SIZES), "size")
 
 
 def summarize(
   pairs: Sequence[tuple[Measurement, Labels]],
 ) -> dict[str, Any]:
-  """One row: accuracies with 95% intervals, means, and confusions."""
+  """One row: accuracies with 95% intervals, means, and confusions.
+
+  Accuracies and means of what no clip of the row has are None.
+  """
+  timed = [(m, a) for m, a in pairs if a.movement in SPEEDS]
+  sized = [
+    (m, a)
+    for m, a in pairs
+    if a.movement in USUAL_SCALES and a.object in m.scales
+  ]
+  speeds = [(_called(*a[2:4]), _speed_seen(m, a)) for m, a in timed]
+  sizes = [(a.size, m.size(a.object, a.movement)) for m, a in sized]
   right = {
     "background_accuracy": [m.background == a.background for m, a in pairs],
     "movement_accuracy": [m.movement == a.movement for m, a in pairs],
     "object_r1": [a.object in m.ranking[:1] for m, a in pairs],
     "object_r5": [a.object in m.ranking[:5] for m, a in pairs],
+    "speed_accuracy": [asked == seen for asked, seen in speeds],
+    "size_accuracy": [asked == seen for asked, seen in sizes],
   }
-  n = len(pairs)
   return {
-    **{name: sum(hits) / n for name, hits in right.items()},
-    **{name: sum(m.means[name] for m, _ in pairs) / n for name in MEANS},
-    "n": n,
-    "interval_95": {
-      name: list(wilson_interval(sum(hits), n)) for name, hits in right.items()
-    },
+    **{name: _mean(hits) for name, hits in right.items()},
+    **{name: _mean([m.means[name] for m, _ in pairs]) for name in MEANS},
+    "n": len(pairs),
+    "n_speed": len(timed),
+    "n_size": len(sized),
+    "interval_95": {name: _interval(hits) for name, hits in right.items()},
+    "by_movement": _by_movement(pairs),
     "confusion": {
       "background": _confusion((a.background, m.background) for m, a in pairs),
       "movement": _confusion((a.movement, m.movement) for m, a in pairs),
       "object": _confusion((a.object, m.ranking[0]) for m, a in pairs),
+      "speed": _confusion(speeds),
+      "size": _confusion(
+        (asked or "usual", seen or "usual") for asked, seen in sizes
+      ),
     },
   }
+
+
+def _called(movement: str, speed: str) -> str:
+  return f"{movement} {speed}".strip()
+
+
+def _speed_seen(measured: Measurement, asked: Labels) -> str:
+  """The movement that was seen, with its speed if it is the one asked for."""
+  if measured.movement != asked.movement:
+    return measured.movement
+  return _called(asked.movement, measured.speed(asked.movement))
+
+
+def _by_movement(
+  pairs: Sequence[tuple[Measurement, Labels]],
+) -> dict[str, dict[str, Any]]:
+  """Accuracy of each movement that was asked for."""
+  right: dict[str, list[bool]] = {}
+  for measured, asked in pairs:
+    hit = measured.movement == asked.movement
+    right.setdefault(asked.movement, []).append(hit)
+  return {
+    name: {
+      "accuracy": _mean(right[name]),
+      "n": len(right[name]),
+      "interval_95": _interval(right[name]),
+    }
+    for name in (*MOVEMENTS, *COMBINED)
+    if name in right
+  }
+
+
+def _mean(values: Sequence[float | bool | None]) -> float | None:
+  """Mean of the values that there are; None without any."""
+  there = [value for value in values if value is not None]
+  return sum(there) / len(there) if there else None
+
+
+def _interval(hits: Sequence[bool]) -> list[float] | None:
+  return list(wilson_interval(sum(hits), len(hits))) if hits else None
 
 
 def _confusion(
@@ -192,12 +289,24 @@ def _protocol(gallery: Gallery, palette: Palette) -> dict[str, Any]:
     "background": "nearest palette colour in CIELAB to the commonest border "
     "colour",
     "palette": {name: list(rgb) for name, rgb in palette.items()},
-    "movement": "trend of centroid and log size, wave of the height, and "
-    "rotation by correlated polar pictures, over all frames",
+    "movement": "trend of centroid and log size, strongest wave of the height "
+    "beyond that of the width, and rotation by the share of the pictures' "
+    "power that turns one way, over all frames",
     "movement_thresholds": dict(THRESHOLDS),
+    "speed": f"turns or hops a second, of a clip of {SECONDS:g} s, and the "
+    "nearest speed by its logarithm; of all clips whose movement has speeds, "
+    "right where both movement and speed are",
+    "speeds": {name: dict(speeds) for name, speeds in SPEEDS.items()},
+    "size": "median rms radius against that of gallery clips of the object "
+    "asked for, each at the size it is drawn with, and the nearest size by its "
+    "logarithm; of all clips whose movement has sizes",
+    "sizes": dict(SIZES),
     "object": gallery.describe_protocol(),
     "flicker": "mean |x[t-1] - 2 x[t] + x[t+1]| / 2, grey levels 0..255",
     "frame_difference": "mean |x[t+1] - x[t]|, grey levels 0..255",
+    "background_noise": "root of the mean squared deviation from the mean "
+    f"color of pixels further than {MARGIN:g} of the height from the sprite, "
+    "grey levels 0..255",
     "interval_95": "Wilson",
     "min_clips": MIN_CLIPS,
   }

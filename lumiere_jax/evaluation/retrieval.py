@@ -14,7 +14,14 @@ from jaxtyping import Float, UInt8
 
 from lumiere_jax.errors import UserError
 from lumiere_jax.evaluation.foreground import Foreground, segment
-from lumiere_jax.evaluation.polar import centroids, polar_resample, radii
+from lumiere_jax.evaluation.polar import (
+  centroids,
+  polar_resample,
+  radii,
+  sprite_radius,
+)
+
+Clip = UInt8[np.ndarray, "t h w 3"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,14 +96,16 @@ class Gallery:
 
   def __init__(
     self,
-    clips: Iterable[tuple[UInt8[np.ndarray, "t h w 3"], str]],
+    clips: Iterable[tuple[Clip, str] | tuple[Clip, str, float | None]],
     config: DescriptorConfig | None = None,
   ):
     """Describes real clips.
 
     Args:
-      clips: pairs of uint8 (t, h, w, 3) and the object's name; best several
-        of each object, on different backgrounds and in different phases.
+      clips: uint8 (t, h, w, 3), the object's name, and, if it is known and
+        stays the same, the size the object is drawn with (any unit); best
+        several of each object, on different backgrounds and in different
+        phases.
       config: the descriptor's parameters.
 
     Raises:
@@ -104,12 +113,18 @@ class Gallery:
     """
     self.config = config or DescriptorConfig()
     entries, owners = [], []
-    for clip, name in clips:
+    drawn: dict[str, list[float]] = {}
+    for clip, name, *scale in clips:
       picks = spaced_frames(len(clip), self.config.gallery_frames)
-      described = describe(segment(clip[picks]), self.config)
+      foreground = segment(clip[picks])
+      if scale and scale[0]:
+        radius = sprite_radius(foreground.mask) / scale[0]
+        drawn.setdefault(name, []).append(radius)
+      described = describe(foreground, self.config)
       entries.append(described.reshape(len(picks), -1))
       owners += [name] * len(picks)
     self.objects = tuple(sorted(set(owners)))
+    self._radii = {name: float(np.median(r)) for name, r in drawn.items()}
     if len(self.objects) < 2:
       raise UserError(f"a gallery needs two objects, got {self.objects}")
     order = np.argsort(owners, kind="stable")
@@ -126,6 +141,14 @@ class Gallery:
       "gallery_objects": len(self.objects),
       "gallery_frames": len(self._entries),
     }
+
+  def scales(self, foreground: Foreground) -> dict[str, float]:
+    """The size that each object would be drawn with if the clip shows it.
+
+    Of the objects of which it is known, by their rms radius.
+    """
+    radius = sprite_radius(foreground.mask)
+    return {name: radius / max(r, 1e-6) for name, r in self._radii.items()}
 
   def similarities(
     self, foreground: Foreground

@@ -13,17 +13,18 @@ Cells = Mapping[str, Callable[[Row], str]]
 def format_table(report: Row) -> str:
   """Markdown tables of all rows, accuracies in percent.
 
-  One of what every row has, and one of each kind of row for what only those
-  have; what a report lacks is left out.
+  One of what every row has, one of the movements asked for, and one of each
+  kind of row for what only those have; what a report lacks is left out.
   """
   rows = {k: v for k, v in report.items() if k not in _SECTIONS}
-  tables = [_table(rows, _ALL)] if rows else []
+  tables = [_table(rows, _common(rows)), *_movements(rows)] if rows else []
   for field, cells in (("psnr_db", _GIVEN), ("layout_iou", _EDIT)):
     some = {name: row for name, row in rows.items() if field in row}
     tables += [_table(some, cells)] if some else []
   for style, alphas in report.get("style", {}).items():
     named = {f"{style} {alpha}": row for alpha, row in alphas.items()}
-    tables += [_table(named, _ALL), _table(named, _style_cells(alphas))]
+    tables.append(_table(named, _common(named)))
+    tables.append(_table(named, _style_cells(alphas)))
   enlarged = report.get("upscale", {})
   for name in (name for name in enlarged if name != "protocol"):
     named = {f"{name}: {kind}": row for kind, row in enlarged[name].items()}
@@ -35,9 +36,9 @@ def format_table(report: Row) -> str:
 _SECTIONS = ("protocol", "style", "upscale")
 
 
-def _table(rows: Mapping[str, Row], cells: Cells) -> str:
+def _table(rows: Mapping[str, Row], cells: Cells, head: str = "row") -> str:
   lines = [
-    "| row | " + " | ".join(cells) + " |",
+    f"| {head} | " + " | ".join(cells) + " |",
     "|---" * (len(cells) + 1) + "|",
   ]
   for name, row in rows.items():
@@ -46,12 +47,52 @@ def _table(rows: Mapping[str, Row], cells: Cells) -> str:
   return "\n".join(lines)
 
 
-def _accuracy(name: str) -> Callable[[Row], str]:
-  def cell(row: Row) -> str:
-    low, high = row["interval_95"][name]
-    return f"{100 * row[name]:.1f} ({100 * low:.0f} to {100 * high:.0f})"
+def _common(rows: Mapping[str, Row]) -> Cells:
+  """The columns of `_ALL` that a row has a value of."""
+  return {
+    name: cell
+    for name, cell in _ALL.items()
+    if any(row.get(name) is not None for row in rows.values())
+  }
+
+
+def _movements(rows: Mapping[str, Row]) -> list[str]:
+  """A line for each movement: its accuracy in each row."""
+  found = dict.fromkeys(
+    name for row in rows.values() for name in row.get("by_movement", {})
+  )
+  lines = {
+    movement: {
+      k: v.get("by_movement", {}).get(movement) for k, v in rows.items()
+    }
+    for movement in found
+  }
+  cells = {name: _movement(name) for name in rows}
+  return [_table(lines, cells, "movement")] if lines else []
+
+
+def _movement(name: str) -> Callable[[Row], str]:
+  def cell(line: Row) -> str:
+    if line[name] is None:
+      return "-"
+    low, high = line[name]["interval_95"]
+    value = _with_interval(line[name]["accuracy"], low, high)
+    return f"{value}, n {line[name]['n']}"
 
   return cell
+
+
+def _accuracy(name: str) -> Callable[[Row], str]:
+  def cell(row: Row) -> str:
+    if row.get(name) is None:
+      return "-"
+    return _with_interval(row[name], *row["interval_95"][name])
+
+  return cell
+
+
+def _with_interval(share: float, low: float, high: float) -> str:
+  return f"{100 * share:.1f} ({100 * low:.0f} to {100 * high:.0f})"
 
 
 def _percent(name: str) -> Callable[[Row], str]:
@@ -70,6 +111,7 @@ _ALL: Cells = {
   **{name: _accuracy(name) for name in ACCURACIES},
   "flicker": lambda row: _number(row["flicker"], 2),
   "frame_difference": lambda row: _number(row["frame_difference"], 2),
+  "background_noise": lambda row: _number(row.get("background_noise"), 2),
   "n": lambda row: str(row["n"]),
 }
 

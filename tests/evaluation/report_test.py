@@ -7,18 +7,19 @@ import pytest
 
 from lumiere_jax.errors import UserError
 from lumiere_jax.evaluation import (
-  MOVEMENTS,
   Labels,
   evaluate_rows,
   format_table,
   shuffle_labels,
 )
 from lumiere_jax.evaluation.report import (
+  MEANS,
   Measurement,
   measure,
   summarize,
   wilson_interval,
 )
+from lumiere_jax.movements import MOVEMENTS
 
 # As they are named where the table is specified.
 FIELDS = {
@@ -27,6 +28,7 @@ FIELDS = {
   "object_r1",
   "object_r5",
   "flicker",
+  "background_noise",
   "n",
 }
 
@@ -43,7 +45,7 @@ def row(drawing):
         background=backgrounds[(5 * i + j) % len(backgrounds)],
         movement=movement,
       )
-      clip = drawing.clip(*labels, noise=3, seed=i)
+      clip = drawing.clip(*labels[:3], noise=3, seed=i)
       pairs.append((clip, labels))
   return pairs
 
@@ -69,40 +71,53 @@ def test_report_of_real_and_shuffled_rows(drawing, gallery, row):
   assert 0.3 < shuffled["object_r5"] < 0.85
   assert shuffled["flicker"] == real["flicker"] > 0
   assert real["confusion"]["movement"] == {m: {m: 3} for m in sorted(MOVEMENTS)}
-  for group in shuffled["confusion"].values():
-    assert sum(sum(counts.values()) for counts in group.values()) == 27
+  total = {"speed": shuffled["n_speed"], "size": shuffled["n_size"]}
+  for name, group in shuffled["confusion"].items():
+    counted = sum(sum(counts.values()) for counts in group.values())
+    assert counted == total.get(name, 27)
   assert report["protocol"]["object"]["gallery_objects"] == 9
-  assert report["protocol"]["movement_thresholds"]["turns"] > 0
+  assert report["protocol"]["movement_thresholds"]["turning"] > 0
+  # Of noise of 3, which white and black cut off.
+  assert real["background_noise"] == pytest.approx(2.7, rel=0.1)
+  assert list(real["by_movement"]) == list(MOVEMENTS)
+  # Two turns and four hops in a clip are the usual speeds; how large the
+  # gallery's objects are drawn is not known.
+  assert (real["speed_accuracy"], real["n_speed"]) == (1, 6)
+  assert (real["size_accuracy"], real["n_size"]) == (None, 0)
   assert json.loads(json.dumps(report)) == report
-  table = format_table(report).splitlines()
+  table, by_movement = format_table(report).split("\n\n")
+  table = table.splitlines()
   assert [line.split(" | ")[0] for line in table[2:]] == [
     "| real",
     "| shuffled",
   ]
   assert "100.0 (88 to 100)" in table[2]
+  assert "speed_accuracy" in table[0] and "size_accuracy" not in table[0]
+  by_movement = by_movement.splitlines()
+  assert by_movement[0] == "| movement | real | shuffled |"
+  assert by_movement[2].startswith("| stays | 100.0 (44 to 100), n 3 |")
+
+
+def measured(place=0, movement="stays", rate=0.0, scale=0.0, noise=0.0):
+  """A measurement whose object "mine" ranks at this place."""
+  names = [f"other {i}" for i in range(8)]
+  names.insert(place, "mine")
+  return Measurement(
+    ranking=tuple(names),
+    background="red",
+    movement=movement,
+    rates={"spins": rate, "bounces": rate},
+    scales={"mine": scale} if scale else {},
+    means=dict.fromkeys(MEANS, float(place)) | {"background_noise": noise},
+  )
+
+
+def asked(movement="spins", speed="", size=""):
+  return Labels("mine", "red", movement, speed, size)
 
 
 def test_r5_counts_the_first_five():
-  def ranked(place):
-    names = [f"other {i}" for i in range(8)]
-    names.insert(place, "mine")
-    return Measurement(
-      ranking=tuple(names),
-      background="red",
-      movement="stays",
-      means=dict.fromkeys(
-        (
-          "flicker",
-          "flicker_background",
-          "flicker_foreground",
-          "frame_difference",
-        ),
-        float(place),
-      ),
-    )
-
-  labels = Labels(object="mine", background="red", movement="spins")
-  row = summarize([(ranked(place), labels) for place in (0, 4, 5, 7)])
+  row = summarize([(measured(place), asked()) for place in (0, 4, 5, 7)])
   assert (row["object_r1"], row["object_r5"]) == (0.25, 0.5)
   assert (row["background_accuracy"], row["movement_accuracy"]) == (1, 0)
   assert row["flicker"] == 4
@@ -110,10 +125,61 @@ def test_r5_counts_the_first_five():
   assert row["interval_95"]["object_r5"] == list(wilson_interval(2, 4))
 
 
+def test_a_speed_counts_where_its_movement_is_seen():
+  row = summarize(
+    [
+      (measured(movement="spins", rate=0.4), asked()),
+      (measured(movement="spins", rate=2.5), asked(speed="very fast")),
+      (measured(movement="spins", rate=2.5), asked(speed="quickly")),
+      (measured(movement="stays", rate=0.2), asked(speed="slowly")),
+      (measured(movement="grows"), asked("grows")),
+    ]
+  )
+  assert (row["speed_accuracy"], row["n_speed"]) == (0.5, 4)
+  assert row["interval_95"]["speed_accuracy"] == list(wilson_interval(2, 4))
+  assert row["confusion"]["speed"] == {
+    "spins": {"spins": 1},
+    "spins quickly": {"spins very fast": 1},
+    "spins slowly": {"stays": 1},
+    "spins very fast": {"spins very fast": 1},
+  }
+  assert row["by_movement"]["spins"] == {
+    "accuracy": 0.75,
+    "n": 4,
+    "interval_95": list(wilson_interval(3, 4)),
+  }
+
+
+def test_a_size_counts_beside_that_of_its_movement():
+  row = summarize(
+    [
+      (measured(scale=0.66), asked("stays")),
+      (measured(scale=0.66), asked("bounces", size="big")),
+      (measured(scale=0.66), asked("stays", size="small")),
+      (measured(scale=0.66), asked("grows")),
+      (measured(), asked("stays")),
+    ]
+  )
+  assert (row["size_accuracy"], row["n_size"]) == (2 / 3, 3)
+  assert row["confusion"]["size"]["small"] == {"usual": 1}
+
+
+def test_what_no_clip_has_is_none():
+  row = summarize([(measured(noise=None), asked("grows"))])
+  assert row["speed_accuracy"] is row["size_accuracy"] is None
+  assert row["background_noise"] is None
+  noisy = summarize(
+    [(measured(noise=noise), asked("grows")) for noise in (None, 2.0, 4.0)]
+  )
+  assert noisy["background_noise"] == 3
+  table = format_table({"real": row, "seen": noisy}).splitlines()
+  assert table[2].split(" | ")[-2:] == ["-", "1 |"]
+
+
 def test_measure_is_blind_to_the_labels(drawing, gallery, row):
   clip, labels = row[0]
   got = measure(clip, gallery, drawing.palette)
-  assert (got.ranking[0], got.background, got.movement) == tuple(labels)
+  assert (got.ranking[0], got.background, got.movement) == labels[:3]
 
 
 @pytest.mark.parametrize(
