@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from lumiere_jax import Lumiere, build, media, sample, sharding, trees
-from lumiere_jax.config import from_dict, to_dict
+from lumiere_jax.config import SamplerConfig, from_dict, to_dict
 from lumiere_jax.data import loader
 from lumiere_jax.errors import UserError
 from lumiere_jax.evaluators import Samples
@@ -214,11 +214,30 @@ def test_the_upscaler_has_a_guide_of_its_own(weights, tmp_path):
     "upscaler_guide",
     upscaler_guide_fingerprint="f" * 64,
   )
-  sampler["guide"] = str(weights / "base")
-  flag = f"--config.upscaler_sampler={sampler}"
-  message = "^upscaler_sampler.guide=.* has condition.kind='none'.* 'low_res'"
-  with pytest.raises(UserError, match=message):
-    program(weights, tmp_path / "q", *task, flag, name="cascade")
+
+
+@pytest.mark.parametrize(
+  ("name", "message"),
+  [
+    ("base", "has condition.kind='none', but '.*ssr' has 'low_res'"),
+    ("quarter", "has condition.scale=4, but '.*ssr' has 2"),
+  ],
+)
+def test_the_upscaler_needs_a_guide_of_its_kind(
+  weights, tmp_path, name, message
+):
+  condition = {**UPSCALER["condition"], "scale": 4}
+  save(tmp_path / "quarter", {**UPSCALER, "condition": condition}, {})
+  where = {"base": weights / "base", "quarter": tmp_path / "quarter"}[name]
+  sampler = SamplerConfig(guide=str(where), guide_scale=1.5)
+  config = from_dict(folder.load_config(weights / "cascade"))
+  model = Lumiere(
+    replace(config, upscaler_sampler=sampler),
+    {},
+    folder.Info(fingerprint="", num_params=0),
+  )
+  with pytest.raises(UserError, match=f"^upscaler_sampler.guide=.*{message}"):
+    model.for_task("upscale")
 
 
 def test_the_kept_clips_of_an_evaluation_are_those_of_the_guide(

@@ -49,7 +49,7 @@ def asked(
 ) -> Callable[[Array, Array, Any], Array]:
   """The guided network of (x, t, ((text, negative, level), along)).
 
-  `along` are clips that it, and the guide, see beside the noisy one.
+  `along` are clips that it, and the guide, see with the noisy one.
   """
 
   def plain(network, x, t, seen):

@@ -49,10 +49,10 @@ def toy(seen, name):
     jax.debug.callback(
       lambda *level: seen.append((name, x.shape, level)), *level
     )
-    told = (text[:, 0, 0] + t / 1000) / 10
-    beside = x[..., 3:].sum(-1, keepdims=True) / 10
-    clip = params["clip"] * x[..., :3] + beside
-    return clip + params["text"] * told[:, None, None, None, None]
+    shift = (text[:, 0, 0] + t / 1000) / 10
+    given = x[..., 3:].sum(-1, keepdims=True) / 10
+    clip = params["clip"] * x[..., :3] + given
+    return clip + params["text"] * shift[:, None, None, None, None]
 
   return apply
 
