@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from lumiere_jax import build, encoders, media, trees
+from lumiere_jax import build, encoders, media
 from lumiere_jax.conditioning.mask import Size
 from lumiere_jax.conditioning.task import (
   TASKS,
@@ -17,19 +17,20 @@ from lumiere_jax.conditioning.task import (
   find_task,
   prepare,
 )
-from lumiere_jax.config import Config, SamplerConfig, from_dict
+from lumiere_jax.config import Config, SamplerConfig, from_dict, told_as
 from lumiere_jax.diffusion.multidiffusion import place_windows
 from lumiere_jax.diffusion.sampler import sample_keys
 from lumiere_jax.errors import UserError
 from lumiere_jax.evaluation.segments import segment_borders
+from lumiere_jax.inference.asking import WithGuide
 from lumiere_jax.inference.generate import Generator, Start, Text, batches
 from lumiere_jax.inference.prompt import Request, check_prompt, requests
 from lumiere_jax.linked import (
   conditional_config,
+  guide_config,
   upscaler_config,
   weights_config,
 )
-from lumiere_jax.models.stunet import is_temporal
 from lumiere_jax.shapes import PyTree, UInt8
 from lumiere_jax.text.encoder import Encoder
 from lumiere_jax.weights import folder
@@ -63,6 +64,7 @@ class Lumiere:
     self._upscaler: Lumiere | None = None
     # Shared with all that `with_style` makes of this one.
     self._generators: dict[tuple[bool, SamplerConfig], Generator] = {}
+    self._guides: dict[str, PyTree] = {}  # Parameters by the guide's name.
 
   @classmethod
   def load(cls, name: str = "demo") -> "Lumiere":
@@ -86,6 +88,7 @@ class Lumiere:
     Raises:
       UserError: no such weights, or they do not fit the configuration.
     """
+    guide_config(config)  # One that does not fit is refused before the work.
     mesh = build.sampling_mesh(config)
     params, info = build.load_params(config.weights, config.model, mesh)
     if config.style:
@@ -213,7 +216,7 @@ class Lumiere:
     """One batch of the generator, whose `inputs` are beside text and noise."""
     text, negative = self._texts(batch, negative_prompt)
     x = self.generator(task, sampler)(
-      self._task_params(task),
+      self._task_params(task, sampler),
       text,
       negative,
       sample_keys(seed, [r.sample_id for r in batch]),
@@ -236,7 +239,8 @@ class Lumiere:
     if TASKS[task].upscales:
       size = self.material_size[0 if TASKS[task].clip else 1 :]
       low = np.zeros((batch_size, *size, 3), np.uint8)
-    generator.compile(self._task_params(task), text, negative, given, low)
+    params = self._task_params(task, sampler)
+    generator.compile(params, text, negative, given, low)
 
   def for_task(self, task: str) -> "Lumiere":
     """The model that does a task: this one, or its conditional one.
@@ -258,7 +262,8 @@ class Lumiere:
     if self.config.condition.kind == "low_res":
       return self
     if self._upscaler is None:
-      self._upscaler = self._beside(upscaler_config(self.config))
+      with told_as("sampler", "upscaler_sampler"):
+        self._upscaler = self._beside(upscaler_config(self.config))
     return self._upscaler
 
   def _beside(self, config: Config) -> "Lumiere":
@@ -288,14 +293,19 @@ class Lumiere:
     """The sampling program of a task; all tasks that make clips share one.
 
     Raises:
-      UserError: an unknown task, or one that the model is not for.
+      UserError: an unknown task, or one that the model is not for, or the
+        sampler's guide does not fit.
     """
     build.check_task(self.config, task)
     sampler = sampler or self.config.sampler
     key = (TASKS[task].clip, sampler)
     if key not in self._generators:
       self._generators[key] = build.generator(
-        self.config, task, sampler, self._mesh
+        self.config,
+        task,
+        sampler,
+        self._mesh,
+        guide_config(self.config, sampler),
       )
     return self._generators[key]
 
@@ -325,10 +335,17 @@ class Lumiere:
       return generator.num_steps
     return generator.num_steps - generator.first_step(material.strength)
 
-  def _task_params(self, task: str) -> PyTree:
-    if not TASKS[task].clip:
-      return trees.split(self._params, is_temporal)[1]
-    return self._params
+  def _task_params(self, task: str, sampler: SamplerConfig | None) -> PyTree:
+    """Those that the task's generator takes; those of a guide load once."""
+    params = build.task_params(self._params, task)
+    sampler = sampler or self.config.sampler
+    if not sampler.autoguided:
+      return params
+    name = sampler.guide
+    if name not in self._guides:
+      guide = guide_config(self.config, sampler)
+      self._guides[name], _ = build.load_params(name, guide.model, self._mesh)
+    return WithGuide(params, build.task_params(self._guides[name], task))
 
   def _texts(
     self, batch: Sequence[Request], negative_prompt: str

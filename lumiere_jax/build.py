@@ -28,7 +28,7 @@ from lumiere_jax.config import Config, SamplerConfig, UNetConfig
 from lumiere_jax.diffusion.loss import diffusion_loss
 from lumiere_jax.diffusion.schedule import make_schedule
 from lumiere_jax.errors import UserError, nearest
-from lumiere_jax.inference.asking import kept_feature
+from lumiere_jax.inference.asking import WithGuide, kept_feature
 from lumiere_jax.inference.generate import Generator
 from lumiere_jax.models.sharded import check_frames, make_apply
 from lumiere_jax.models.stunet import STUNet, is_input, is_temporal
@@ -240,11 +240,24 @@ def sampling_mesh(cfg: Config) -> Mesh | None:
   return mesh
 
 
+def task_model(cfg: Config, task: str) -> UNetConfig:
+  """The network as a task calls it: of images without its temporal part."""
+  if TASKS[task].clip:
+    return cfg.model
+  return dataclasses.replace(cfg.model, temporal=None)
+
+
+def task_params(params: PyTree, task: str) -> PyTree:
+  """The parameters of `task_model`, of those of the whole network."""
+  return params if TASKS[task].clip else trees.split(params, is_temporal)[1]
+
+
 def generator(
   cfg: Config,
   task: str,
   sampler: SamplerConfig | None = None,
   mesh: Mesh | None = None,
+  guide: Config | None = None,
 ) -> Generator:
   """The sampling program of a task, one of `conditioning.task.TASKS`.
 
@@ -253,6 +266,8 @@ def generator(
     task: what to make.
     sampler: other than the config's.
     mesh: where parameters lie; None is one device.
+    guide: of the sampler's guide (`linked.guide_config`); its parameters go
+      with the model's in a `WithGuide`.
 
   Raises:
     UserError: as in `check_task`, or there are not so many devices, or the
@@ -263,15 +278,17 @@ def generator(
   wanted, found = cfg.windows.devices, len(jax.local_devices())
   if wanted > found:
     raise UserError(f"windows.devices={wanted}, but there are only {found}")
-  model, data = cfg.model, cfg.data
+  model, data = task_model(cfg, task), cfg.data
   shape: tuple[int, ...] = (data.size_px, data.size_px, 3)
-  if not TASKS[task].clip:
-    model = dataclasses.replace(model, temporal=None)
-  else:
+  if TASKS[task].clip:
     shape = (data.num_frames, *shape)
   windows = cfg.windows if TASKS[task].clip else None
+  apply = make_apply(model, mesh)
+  if guide is not None:
+    _check_guide(guide, task, mesh)
+    apply = WithGuide(apply, make_apply(task_model(guide, task), mesh))
   return Generator(
-    make_apply(model, mesh),
+    apply,
     shape,
     cfg.diffusion,
     sampler,
@@ -280,6 +297,16 @@ def generator(
     mesh,
     kept_feature(sampler, model, shape, windows, mesh),
   )
+
+
+def _check_guide(guide: Config, task: str, mesh: Mesh | None) -> None:
+  try:
+    check_task(guide, task)
+    if mesh is not None and TASKS[task].clip:
+      seen = guide.windows.frames or guide.data.num_frames
+      check_frames(guide.model, seen, mesh)
+  except UserError as error:
+    raise UserError(f"sampler.guide={guide.weights!r}: {error}") from error
 
 
 def clip_size(cfg: Config) -> Size:

@@ -75,9 +75,10 @@ def make(
 class Samples:
   """Writes all sample prompts' frames on a sheet, and the clips.
 
-  Yields the mean of `plain_measures` over the clips, where they are large
-  enough for them. All processes make the clips, each with its devices' share;
-  one measures and writes them.
+  They are made without the sampler's guide, which would be a second network in
+  memory. Yields the mean of `plain_measures` over the clips, where they are
+  large enough for them. All processes make the clips, each with its devices'
+  share; one measures and writes them.
 
   Attributes:
     cfg: of the run.
@@ -104,7 +105,8 @@ class Samples:
     Raises:
       UserError: a prompt cannot be encoded.
     """
-    generator = build.generator(cfg, _task(cfg), mesh=mesh)
+    sampler = dataclasses.replace(cfg.sampler, guide="", guide_scale=1.0)
+    generator = build.generator(cfg, _task(cfg), sampler, mesh)
     # Now, so that a prompt that cannot be encoded ends no run half way.
     encoder.encode(cfg.train.sample_prompts)
     folder = workdir / "samples"

@@ -48,6 +48,8 @@ from lumiere_jax.linked import (
 from lumiere_jax.scoring.slices import SHORTEST
 
 _NONE = type(None)
+# All weights that a clip may be made with.
+_WEIGHTS = ("weights", "style", "guide", "upscaler", "upscaler_guide")
 # What a sidecar tells for a replay, and the types of it.
 _SIDECAR: Mapping[str, tuple[type, ...]] = {
   "config": (dict,),
@@ -59,7 +61,9 @@ _SIDECAR: Mapping[str, tuple[type, ...]] = {
   "raw": (bool,),
   "weights_fingerprint": (str,),
   "style_fingerprint": (str, _NONE),
+  "guide_fingerprint": (str, _NONE),
   "upscaler_fingerprint": (str, _NONE),
+  "upscaler_guide_fingerprint": (str, _NONE),
   "sources": (dict, _NONE),
   "style_sweep": (bool, _NONE),
   "xt_slice": (bool, _NONE),
@@ -90,8 +94,8 @@ class Job:
     names: whose names the clips get; "" is ours.
     sources: where the material lies.
     style_sweep: whether to make each sample at several alphas of the style.
-    fingerprints: of the weights, style and upscaler that the sidecar's clip
-      was made with.
+    fingerprints: of the weights, style, upscaler and guides that the sidecar's
+      clip was made with.
     file_hashes: of its material, likewise.
   """
 
@@ -301,10 +305,7 @@ def _from_sidecar(args: argparse.Namespace, overrides: dict[str, str]) -> Job:
     sources=saved_sources((saved["sources"] or {}) | _files(args, saved)),
     style_sweep=bool(saved["style_sweep"]),
     xt_slice=bool(saved["xt_slice"]),
-    fingerprints={
-      kind: saved[f"{kind}_fingerprint"]
-      for kind in ("weights", "style", "upscaler")
-    },
+    fingerprints={kind: saved[f"{kind}_fingerprint"] for kind in _WEIGHTS},
     file_hashes=saved["file_hashes"],
   )
   find_task(job.task)

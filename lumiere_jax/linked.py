@@ -2,11 +2,19 @@
 """The configuration of weights, and of those that they name beside."""
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
+from operator import attrgetter
 from typing import Any
 
 from lumiere_jax import build
-from lumiere_jax.config import Config, from_dict, overlay, told_as
+from lumiere_jax.config import (
+  Config,
+  SamplerConfig,
+  ScheduleConfig,
+  from_dict,
+  overlay,
+  told_as,
+)
 from lumiere_jax.errors import UserError
 from lumiere_jax.weights import folder
 
@@ -23,6 +31,23 @@ _CHOSEN = (
   "upscaler",
   "upscaler_sampler",
   "upscaler_windows",
+)
+
+_SCHEDULE = tuple(f.name for f in fields(ScheduleConfig))
+# What a guide must have in common with its model: the inputs, and the kind of
+# output; with a low-resolution clip also how that is brought to it.
+_OF_GUIDE = (
+  "condition.kind",
+  "diffusion.prediction",
+  *(f"diffusion.schedule.{name}" for name in _SCHEDULE),
+  "text.encoder",
+  "text.lower_case",
+  "model.encoder_hid_dim",
+)
+_OF_LOW_RES = (
+  "condition.scale",
+  "condition.align_corners",
+  *(f"condition.schedule.{name}" for name in _SCHEDULE),
 )
 
 
@@ -111,6 +136,61 @@ def upscaler_config(config: Config) -> Config:
       f"{config.weights!r} makes some of {wanted.size_px}"
     )
   return found
+
+
+def guide_config(
+  config: Config, sampler: SamplerConfig | None = None
+) -> Config | None:
+  """The configuration of the network that a sampler pushes away from.
+
+  Args:
+    config: of the model, whose clips and windows the guide sees too.
+    sampler: other than the config's.
+
+  Returns:
+    The guide's, of any size of network; None if the sampler has no guide.
+
+  Raises:
+    UserError: no such weights, or they have other inputs, predict something
+      else, or cannot see clips of this size.
+  """
+  sampler = sampler or config.sampler
+  if not sampler.autoguided:
+    return None
+  saved = from_dict(weights_config(sampler.guide))
+  what, names = f"sampler.guide={sampler.guide!r}", _OF_GUIDE
+  if config.condition.kind == "low_res":
+    names += _OF_LOW_RES
+  for name in names:
+    wanted, found = (attrgetter(name)(cfg) for cfg in (config, saved))
+    if found != wanted:
+      raise UserError(
+        f"{what} has {name}={found!r}, but {config.weights or config.name!r} "
+        f"has {wanted!r}: they must be the same"
+      )
+  data = config.data
+  size = {"num_frames": data.num_frames, "size_px": data.size_px}
+  try:
+    return replace(
+      saved,
+      sampler=sampler,
+      windows=config.windows,
+      mesh=config.mesh,
+      data=replace(saved.data, **size, segment_frames=0, crop_px=0),
+    )
+  except UserError as error:
+    raise UserError(f"{what}: {error}") from error
+
+
+def guide_fingerprint(sampler: SamplerConfig) -> str | None:
+  """Fingerprint of the guide's weights; None if the sampler has none.
+
+  Raises:
+    UserError: no such weights.
+  """
+  if not sampler.autoguided:
+    return None
+  return folder.load_info(folder.resolve(sampler.guide)).fingerprint
 
 
 def style_fingerprint(config: Config) -> str | None:

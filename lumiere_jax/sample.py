@@ -33,7 +33,7 @@ from lumiere_jax.evaluation.segments import neighbour_mse, seam_strength
 from lumiere_jax.inference.cascade import reduced
 from lumiere_jax.inference.prompt import Request, file_stem, vbench_name
 from lumiere_jax.job import Job, job_material, read_job
-from lumiere_jax.linked import style_fingerprint
+from lumiere_jax.linked import guide_fingerprint, style_fingerprint
 from lumiere_jax.scoring.slices import periodicity, xt_slice
 
 # Small clips are enlarged in the MP4 only: players blur what they enlarge.
@@ -55,10 +55,9 @@ def _run(job: Job, material: Material, out: Path, start: float) -> None:
   cli.enable_compilation_cache()
   style = "" if job.style_sweep else job.config.style
   model = Lumiere.from_config(dataclasses.replace(job.config, style=style))
-  for kind, found in _fingerprints(model, job).items():
+  for kind, (name, found) in _made_of(model, job).items():
     made_with = job.fingerprints.get(kind)
     if made_with not in (None, found):
-      name = getattr(job.config, kind)
       now = f"{name!r} holds {found[:12]}..." if found else "none is named"
       raise UserError(
         f"the clip was made with {kind} {made_with[:12]}..., but {now}"
@@ -253,7 +252,7 @@ def _sidecar(
     "xt_slice": job.xt_slice,
     "file_hashes": job.file_hashes,
     "config": to_dict(job.config),
-    **{f"{k}_fingerprint": v for k, v in _fingerprints(model, job).items()},
+    **{f"{k}_fingerprint": v for k, (_, v) in _made_of(model, job).items()},
     "timings": timings,
     "versions": {name: _version(name) for name in _PACKAGES},
     "python": platform.python_version(),
@@ -261,14 +260,22 @@ def _sidecar(
   }
 
 
-def _fingerprints(model: Lumiere, job: Job) -> dict[str, str | None]:
-  """Of all weights that a clip is made with, by the config's name for them."""
-  upscaler = model.for_task("upscale").info if job.scale > 1 else None
-  return {
-    "weights": model.info.fingerprint,
-    "style": style_fingerprint(job.config),
-    "upscaler": upscaler and upscaler.fingerprint,
+def _made_of(model: Lumiere, job: Job) -> dict[str, tuple[str, str | None]]:
+  """Name and fingerprint of all weights that a clip is made with."""
+  cfg = job.config
+  found = {
+    "weights": (cfg.weights, model.info.fingerprint),
+    "style": (cfg.style, style_fingerprint(cfg)),
+    "guide": (cfg.sampler.guide, guide_fingerprint(cfg.sampler)),
+    "upscaler": ("", None),
+    "upscaler_guide": ("", None),
   }
+  if job.scale > 1:
+    upscaler = model.for_task("upscale")
+    sampler = upscaler.config.sampler
+    found["upscaler"] = cfg.upscaler, upscaler.info.fingerprint
+    found["upscaler_guide"] = sampler.guide, guide_fingerprint(sampler)
+  return found
 
 
 def _version(package: str) -> str | None:

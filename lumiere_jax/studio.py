@@ -15,7 +15,7 @@ from lumiere_jax.conditioning.task import Material
 from lumiere_jax.config import Config, SamplerConfig
 from lumiere_jax.data import loader
 from lumiere_jax.inference.prompt import Request
-from lumiere_jax.linked import style_fingerprint
+from lumiere_jax.linked import guide_fingerprint, style_fingerprint
 
 
 class Studio:
@@ -100,4 +100,6 @@ def sampled_with(
   }
   if model.config.style:
     found["style_fingerprint"] = style_fingerprint(model.config)
+  if sampler.autoguided:
+    found["guide_fingerprint"] = guide_fingerprint(sampler)
   return found

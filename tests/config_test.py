@@ -205,6 +205,22 @@ def test_ill_typed_value_names_field_value_and_type(values, message):
     ({"sampler": {"deep_every": -1}}, "sampler.deep_every=-1 must be >= 1"),
     ({"sampler": {"deep_level": 0}}, "sampler.deep_level=0 must be >= 1"),
     ({"sampler": {"steps": 0}}, "sampler.steps=0 must be > 0"),
+    (
+      {"sampler": {"guide": "a", "guide_scale": 0.5}},
+      "^sampler.guide_scale=0.5 must be >= 1",
+    ),
+    (
+      {"sampler": {"guide_scale": 2}},
+      "^sampler.guide_scale=2.0 needs sampler.guide,",
+    ),
+    (
+      {"sampler": {"guide": "a", "guide_scale": 2, "guidance_every": 3}},
+      "^sampler.guide_scale=2.0 does not go with sampler.guidance_every=3",
+    ),
+    (
+      {"sampler": {"guide": "a", "guide_scale": 2, "deep_every": 2}},
+      "^sampler.guide_scale=2.0 does not go with sampler.deep_every=2",
+    ),
     ({"sampler": {"name": "dpmpp2m"}}, "did you mean 'dpmpp_2m'"),
     ({"model": {"in_channels": 6}}, "in_channels=6 must be 3 with condition.k"),
     (

@@ -44,9 +44,9 @@ def count(subject: Subject, lowered: jax.stages.Lowered) -> dict[str, Any]:
 
   Operations and bytes are of one step on all devices: of training, or of
   sampling, whose loop's body is counted once: with guidance, if any step has
-  it. "steps" are those of a run, "network_evaluations" how often the network
-  then sees each clip, "equivalent_steps" how many of the counted steps a run
-  amounts to (`planning.account.Account`).
+  it. "steps" are those of a run, "network_evaluations" how often the network,
+  or its guide, then sees each clip, "equivalent_steps" how many of the counted
+  steps a run amounts to (`planning.account.Account`).
   """
   program = read_lowered(lowered)
   return {

@@ -20,9 +20,15 @@ from lumiere_jax.compiling import compiler_options
 from lumiere_jax.config import Config
 from lumiere_jax.diffusion.multidiffusion import place_windows
 from lumiere_jax.diffusion.sampler import sample_keys
+from lumiere_jax.linked import guide_config
 from lumiere_jax.models.sharded import make_apply
 from lumiere_jax.planning.account import Account, take_account
-from lumiere_jax.planning.task import Task, sampling_inputs, sampling_task
+from lumiere_jax.planning.task import (
+  Task,
+  sampling_inputs,
+  sampling_params,
+  sampling_task,
+)
 from lumiere_jax.profiling.network import Call, count_network
 from lumiere_jax.profiling.work import AS_XLA, forward_flops
 from lumiere_jax.shapes import PyTree
@@ -134,7 +140,10 @@ def random_params(cfg: Config, mesh: Mesh | None = None) -> PyTree:
   like = build.abstract_params(cfg.model)
   if mesh is not None:
     like = sharding.abstract_tree(like, mesh)
+  return _drawn(like)
 
+
+def _drawn(like: PyTree) -> PyTree:
   def draw(path: Any, leaf: jax.ShapeDtypeStruct) -> jax.Array:
     name = zlib.crc32(jax.tree_util.keystr(path).encode())
     rng = np.random.default_rng(name)
@@ -216,14 +225,13 @@ def _sampling(cfg: Config, clips: int) -> Subject:
   shares = 1 if mesh is None else sharding.batch_shares(mesh)
   clips = clips or shares
   task = Task(cfg, "sample", clips)
-  generator = build.generator(cfg, sampling_task(task), mesh=mesh)
+  guide = guide_config(cfg)
+  generator = build.generator(cfg, sampling_task(task), mesh=mesh, guide=guide)
   inputs = sampling_inputs(task, clips)
-  params = build.abstract_params(cfg.model)
-  if mesh is not None:
-    params = sharding.abstract_tree(params, mesh)
+  params = sampling_params(task, mesh)
 
   def start() -> Callable[[], Any]:
-    values = random_params(cfg, mesh)
+    values = _drawn(params)
     text, negative, given, low = random_like(inputs)
     keys = sample_keys(0, range(clips))
     return lambda: generator(values, text, negative, keys, given=given, low=low)
@@ -239,7 +247,7 @@ def _sampling(cfg: Config, clips: int) -> Subject:
     lower=lambda: generator.lower(params, *inputs),
     start=start,
     account=take_account(task, clips, cfg.mesh.frames),
-    params=params,
+    params=params if guide is None else params.main,
   )
 
 

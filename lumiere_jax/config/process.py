@@ -135,6 +135,13 @@ class SamplerConfig:
     guidance_every: of the steps with guidance every which-th computes it; those
       in between take the last difference to the unconditional output again and
       cost what guidance 1 does. 1 is exact.
+    guide: weights of a worse version of the network, an earlier snapshot or a
+      smaller one, whose output steps are pushed away from (autoguidance, arXiv
+      2406.02507): a folder, or the name of shipped ones.
+    guide_scale: how far, 1 or more, on top of `guidance`; 1 is not at all, and
+      loads nothing. It costs one call of the guide in each step that
+      guidance_interval has, and goes with neither guidance_every nor
+      deep_every.
     deep_every: every which-th step, from the first, runs all of the network;
       those in between take from the last one what its coarse levels have said
       (arXiv 2312.00858). 1 is exact.
@@ -162,6 +169,8 @@ class SamplerConfig:
   guidance_rescale: float = 0.0
   guidance_interval: tuple[float, float] = (0.0, 1.0)
   guidance_every: int = 1
+  guide: str = ""
+  guide_scale: float = 1.0
   deep_every: int = 1
   deep_level: int = 1
   low_res_level: int = 0
@@ -204,6 +213,7 @@ class SamplerConfig:
     for name in ("guidance_every", "deep_every", "deep_level"):
       value = getattr(self, name)
       check(value >= 1, f"sampler.{name}={value} must be >= 1")
+    self._check_guide()
     check(
       0 < self.threshold_quantile <= 1,
       f"sampler.threshold_quantile={self.threshold_quantile} must be in (0, 1]",
@@ -212,6 +222,26 @@ class SamplerConfig:
       self.threshold_max >= 1,
       f"sampler.threshold_max={self.threshold_max} must be >= 1",
     )
+
+  def _check_guide(self) -> None:
+    what = f"sampler.guide_scale={self.guide_scale}"
+    check(self.guide_scale >= 1, f"{what} must be >= 1")
+    check(
+      not self.autoguided or self.guide != "",
+      f"{what} needs sampler.guide, the weights to push away from",
+    )
+    for name in ("guidance_every", "deep_every"):
+      value = getattr(self, name)
+      check(
+        not self.autoguided or value == 1,
+        f"{what} does not go with sampler.{name}={value}: one of them must be "
+        "1",
+      )
+
+  @property
+  def autoguided(self) -> bool:
+    """Whether steps are pushed away from what `guide` predicts."""
+    return self.guide_scale != 1.0
 
 
 @dataclass(frozen=True, kw_only=True)

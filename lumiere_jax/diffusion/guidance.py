@@ -20,12 +20,16 @@ def guided(
   scale: float,
   rescale: float = 0.0,
   interval: tuple[float, float] | None = None,
+  guide: Callable[[Array, Array, PyTree], Array] | None = None,
+  guide_scale: float = 1.0,
 ) -> Output:
   """Classifier-free guidance (arXiv 2207.12598) in one call of the network.
 
   uncond + scale (cond - uncond), taken on the raw output: both weights add up
   to 1, so the result is the same for eps, x0 and v. Channels beyond those of
-  the clip (learned variance) are the conditional ones, as in IF.
+  the clip (learned variance) are the conditional ones, as in IF. Autoguidance
+  (arXiv 2406.02507) adds (guide_scale - 1) (cond - guide's cond), whose weights
+  add up to 0.
 
   Args:
     network: (x (b *dims c), t (b,), condition) to the raw output.
@@ -35,26 +39,38 @@ def guided(
       on the double batch.
     rescale: phi of arXiv 2305.08891, eq. 14 to 16: the share taken of the
       result scaled to the conditional output's standard deviation, per sample.
-    interval: timesteps between which, both included, `scale` holds (arXiv
+    interval: timesteps between which, both included, both scales hold (arXiv
       2404.07724); where all are outside of it, the network is called on the
       single batch. None is everywhere.
+    guide: a worse network of the same inputs and kind of output.
+    guide_scale: 1 does not call the guide, any other value once on the single
+      batch.
   """
 
   def plain(x, t):
     return network(x, t, cond)
 
-  if scale == 1.0:
+  if scale == guide_scale == 1.0:
     return plain
 
   def led(x, t):
-    raw = network(pair(x, x), pair(t, t), jax.tree.map(pair, cond, uncond))
-    raw = raw.astype(jnp.float32).reshape((-1, 2, *raw.shape[1:]))
-    positive, negative = raw[:, 0], raw[:, 1]
+    if scale == 1.0:
+      positive = negative = plain(x, t).astype(jnp.float32)
+    else:
+      raw = network(pair(x, x), pair(t, t), jax.tree.map(pair, cond, uncond))
+      raw = raw.astype(jnp.float32).reshape((-1, 2, *raw.shape[1:]))
+      positive, negative = raw[:, 0], raw[:, 1]
     channels = x.shape[-1]
     positive, extra = positive[..., :channels], positive[..., channels:]
     negative = negative[..., :channels]
-    scales = expand(jnp.where(inside(t, interval), scale, 1.0), positive)
-    result = negative + scales * (positive - negative)
+    result = positive
+    if scale != 1.0:
+      scales = expand(jnp.where(inside(t, interval), scale, 1.0), positive)
+      result = negative + scales * (positive - negative)
+    if guide_scale != 1.0:
+      worse = guide(x, t, cond).astype(jnp.float32)[..., :channels]
+      gain = jnp.where(inside(t, interval), guide_scale - 1.0, 0.0)
+      result = result + expand(gain, positive) * (positive - worse)
     if rescale:
       result = rescaled(result, positive, rescale)
     return jnp.concatenate([result, extra], axis=-1)

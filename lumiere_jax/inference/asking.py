@@ -2,7 +2,8 @@
 """How a denoising step asks the network, and what it tells it."""
 
 from collections.abc import Callable
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -19,29 +20,53 @@ from lumiere_jax.models.deep import deep_shape
 from lumiere_jax.shapes import Array
 
 
+class WithGuide(NamedTuple):
+  """A network and the worse one that steps are pushed away from.
+
+  Attributes:
+    main: the network's function, or its parameters.
+    guide: the same of the guide.
+  """
+
+  main: Any
+  guide: Any
+
+
+def bound(
+  apply: Callable[..., Any] | WithGuide, params: Any
+) -> tuple[Callable[..., Any], Callable[..., Any] | None]:
+  """The network with its parameters, and the guide with its own, if any."""
+  if isinstance(apply, WithGuide):
+    return partial(apply.main, params.main), partial(apply.guide, params.guide)
+  return partial(apply, params), None
+
+
 def asked(
   network: Callable[..., Array],
   sampler: SamplerConfig,
   interval: tuple[float, float] | None,
+  guide: Callable[..., Array] | None = None,
 ) -> Callable[[Array, Array, Any], Array]:
   """The guided network of (x, t, ((text, negative, level), along)).
 
-  `along` are clips that it sees beside the noisy one.
+  `along` are clips that it, and the guide, see with the noisy one.
   """
 
-  def plain(x, t, seen):
+  def plain(network, x, t, seen):
     (words, level), along = seen
     return network(jnp.concatenate([x, *along], -1), t, *words, *level)
 
   def ask(x, t, seen):
     (text, negative, level), along = seen
     return guided(
-      plain,
+      partial(plain, network),
       ((text, level), along),
       ((negative, level), along),
       sampler.guidance,
       sampler.guidance_rescale,
       interval,
+      partial(plain, guide),
+      sampler.guide_scale,
     )(x, t)
 
   return ask

@@ -40,7 +40,12 @@ from lumiere_jax.diffusion.sampler import (
 )
 from lumiere_jax.diffusion.schedule import make_schedule
 from lumiere_jax.errors import UserError
-from lumiere_jax.inference.asking import asked, asked_with_reuse
+from lumiere_jax.inference.asking import (
+  WithGuide,
+  asked,
+  asked_with_reuse,
+  bound,
+)
 from lumiere_jax.shapes import Array, Float, Key, PyTree, UInt8
 
 # (parameters, x, t, text, mask[, noise level]) -> raw output of the network; if
@@ -78,7 +83,7 @@ class Generator:
 
   def __init__(
     self,
-    apply: Apply,
+    apply: Apply | WithGuide,
     shape: tuple[int, ...],
     diffusion: DiffusionConfig,
     sampler: SamplerConfig,
@@ -90,7 +95,8 @@ class Generator:
     """Compiles nothing yet.
 
     Args:
-      apply: the network.
+      apply: the network, and its guide if the sampler has one; parameters are
+        then of both too.
       shape: of one sample: (t, h, w, c) or (h, w, c).
       diffusion: what the network predicts.
       sampler: how to sample.
@@ -145,11 +151,12 @@ class Generator:
           denoise = consistent(denoise, project, schedule)
         return denoise
 
-      network, seen = partial(apply, params), ((text, negative, level), along)
+      network, guide = bound(apply, params)
+      seen = (text, negative, level), along
       if reuses(sampler):
         denoise = asked_with_reuse(network, seen, sampler, interval, read)
       else:
-        ask = asked(network, sampler, interval)
+        ask = asked(network, sampler, interval, guide)
         if windows is not None:
           places = place_windows(shape[:3], windows)
           ask = distributed(ask, places, windows.per_call, windows.devices)

@@ -5,11 +5,13 @@ import dataclasses
 from dataclasses import dataclass
 
 from lumiere_jax import build, trees
+from lumiere_jax.config import UNetConfig
 from lumiere_jax.diffusion.multidiffusion import place_windows
 from lumiere_jax.diffusion.sampler import sampling_timesteps
 from lumiere_jax.diffusion.schedule import make_schedule
+from lumiere_jax.linked import guide_config
 from lumiere_jax.nn.frames import Split, levels
-from lumiere_jax.planning.task import Task
+from lumiere_jax.planning.task import Task, sampling_task
 from lumiere_jax.profiling.ledger import Layer
 from lumiere_jax.profiling.network import Call, Network, count_network
 from lumiere_jax.profiling.work import (
@@ -34,7 +36,8 @@ class Account:
       about.
     steps: of training (1), or of the sampler, that make a run.
     evaluations: of the network on one clip, or one window of it, that make a
-      run for each clip; a step with guidance has two.
+      run for each clip; a step with guidance has two, and one more with a
+      guide.
     equivalent_steps: how many of the counted steps do what a run does. A
       program is counted with the dearest kind of its steps: where some have
       guidance, those without are halves.
@@ -71,7 +74,7 @@ def _training(task: Task, clips: int, sharers: int) -> Account:
   trained, _ = build.trainable(cfg, build.abstract_params(cfg.model))
   network = count_network(cfg.model, call, trees.flatten(trained).__contains__)
   once = train_flops(network, cfg.model.remat)
-  network = _repeated(network, task, sharers)
+  network = _repeated(network, cfg.model, task, sharers)
   return Account(
     nominal=train_flops(network, cfg.model.remat).multiplied,
     as_compiled=train_flops(network, cfg.model.remat, AS_XLA).multiplied,
@@ -88,31 +91,41 @@ def _sampling(task: Task, clips: int, sharers: int) -> Account:
   if task.is_clip:
     places = place_windows(shape, cfg.windows)
     shape, windows = places.size, len(places.starts)
-  network = count_network(cfg.model, _call(task, clips, shape))
+  call = _call(task, clips, shape)
+  network, guide = count_network(cfg.model, call), None
+  if (other := guide_config(cfg)) is not None:
+    model = build.task_model(other, sampling_task(task))
+    guide = count_network(model, call)
   schedule = make_schedule(cfg.diffusion.schedule)
   timesteps = sampling_timesteps(schedule, cfg.sampler)
   calls = sampling_calls(cfg.sampler, timesteps, schedule.num_timesteps)
   # The program has the dearest kind of step.
-  one = Calls(double=1, single=0) if calls.double else Calls(0, 1)
-  once = sample_flops(network, one, windows, NOMINAL)
-  network = _repeated(network, task, sharers)
+  led = int(calls.double > 0)
+  one = Calls(double=led, single=1 - led, guide=int(calls.guide > 0))
+  once, whole = (
+    sample_flops(network, c, windows, NOMINAL, guide) for c in (one, calls)
+  )
+  network = _repeated(network, cfg.model, task, sharers)
+  if guide is not None:
+    guide = _repeated(guide, model, task, sharers)
   return Account(
-    nominal=sample_flops(network, one, windows, NOMINAL),
-    as_compiled=sample_flops(network, one, windows, AS_XLA),
+    nominal=sample_flops(network, one, windows, NOMINAL, guide),
+    as_compiled=sample_flops(network, one, windows, AS_XLA, guide),
     model=once,
     steps=calls.double + calls.single,
-    evaluations=calls.clips * windows,
-    equivalent_steps=calls.clips / one.clips,
+    evaluations=(calls.clips + calls.guide) * windows,
+    equivalent_steps=whole / once,
   )
 
 
-def _repeated(network: Network, task: Task, sharers: int) -> Network:
+def _repeated(
+  network: Network, model: UNetConfig, task: Task, sharers: int
+) -> Network:
   """With what each device of a clip computes for itself counted for each.
 
   That is all of the levels whose frames they cannot share, from the strided
   convolution that leads there on, and what is outside of levels.
   """
-  model = task.cfg.model
   frames = levels(model, task.frames, Split("frames", sharers))
   whole = [i for i, level in enumerate(frames) if level.split is None]
 

@@ -12,10 +12,13 @@ from jax.sharding import Mesh
 from lumiere_jax import build, sharding
 from lumiere_jax.config import Config, MeshConfig
 from lumiere_jax.errors import UserError
+from lumiere_jax.inference.asking import WithGuide
 from lumiere_jax.inference.generate import Text
+from lumiere_jax.linked import guide_config
 from lumiere_jax.models.sharded import check_frames
 from lumiere_jax.profiling.memory import StateMemory, device_bytes, state_memory
 from lumiere_jax.profiling.topology import Topology
+from lumiere_jax.shapes import PyTree
 from lumiere_jax.stage import abstract_batch, make_stage
 
 WHATS = ("train", "sample")
@@ -171,10 +174,32 @@ def sampling_inputs(task: Task, clips: int) -> Inputs:
   return Inputs(text, negative, given, low)
 
 
+def sampling_params(task: Task, mesh: Mesh | None) -> PyTree:
+  """Shapes and types of parameters, as `Generator.lower` takes them.
+
+  Args:
+    task: what is sampled.
+    mesh: where they lie; None is one device.
+
+  Raises:
+    UserError: the sampler's guide does not fit.
+  """
+
+  def like(cfg: Config) -> PyTree:
+    model = build.task_model(cfg, sampling_task(task))
+    params = build.abstract_params(model)
+    return params if mesh is None else sharding.abstract_tree(params, mesh)
+
+  if (guide := guide_config(task.cfg)) is None:
+    return like(task.cfg)
+  return WithGuide(like(task.cfg), like(guide))
+
+
 def _sampling(task: Task, mesh: Mesh) -> Written:
   cfg, clips = task.cfg, clips_of(task, mesh)
-  generator = build.generator(cfg, sampling_task(task), mesh=mesh)
-  params = sharding.abstract_tree(build.abstract_params(cfg.model), mesh)
+  guide = guide_config(cfg)
+  generator = build.generator(cfg, sampling_task(task), mesh=mesh, guide=guide)
+  params = sampling_params(task, mesh)
   inputs = sampling_inputs(task, clips)
   lowered = generator.lower(params, *inputs)
   state = StateMemory(

@@ -119,14 +119,16 @@ class Calls:
   Attributes:
     double: steps that compute guidance: one call on twice the batch.
     single: those without, or with the guidance of an earlier step.
+    guide: those of both kinds that call the sampler's guide too.
   """
 
   double: int
   single: int
+  guide: int = 0
 
   @property
   def clips(self) -> int:
-    """Calls on one clip for each clip that is made."""
+    """Calls of the network on one clip for each clip that is made."""
     return 2 * self.double + self.single
 
 
@@ -148,10 +150,11 @@ def sampling_calls(
   low, high = (part * num_timesteps for part in cfg.guidance_interval)
   everywhere = cfg.guidance_interval == (0.0, 1.0)
   led = sum(everywhere or low <= t <= high for t in timesteps.tolist())
+  guide = led if cfg.autoguided else 0
   if cfg.guidance == 1.0:
     led = 0
   led = -(-led // cfg.guidance_every)  # As `diffusion.reuse.reusing`.
-  return Calls(led, len(timesteps) - led)
+  return Calls(led, len(timesteps) - led, guide)
 
 
 def sample_flops(
@@ -159,6 +162,7 @@ def sample_flops(
   calls: Calls,
   windows: int = 1,
   counting: Counting = NOMINAL,
+  guide: Network | None = None,
 ) -> float:
   """Operations that make the counted batch of clips.
 
@@ -167,8 +171,12 @@ def sample_flops(
     calls: how often it is called.
     windows: parts of the clip that it sees one after the other (section 3.2).
     counting: what counts.
+    guide: the sampler's, counted likewise; None if it has none.
   """
-  return forward_flops(network.layers, counting) * calls.clips * windows
+  once = forward_flops(network.layers, counting) * calls.clips
+  if guide is not None:
+    once += forward_flops(guide.layers, counting) * calls.guide
+  return once * windows
 
 
 def _forward(layer: Layer, counting: Counting) -> float:

@@ -4,16 +4,21 @@
 import json
 import time
 import types
+from dataclasses import replace
 
 import jax
+import numpy as np
 import pytest
 from PIL import Image
 
-from lumiere_jax import benchmark
-from lumiere_jax.benchmarking import bench, machine
+from lumiere_jax import benchmark, build, trees
+from lumiere_jax.benchmarking import bench, machine, subject
+from lumiere_jax.config import SamplerConfig, to_dict
 from lumiere_jax.errors import UserError
 from lumiere_jax.models import stunet
+from lumiere_jax.weights import folder
 from tests.plan_test import CONFIG
+from tests.profiling import steps
 
 CACHE = "/jax/compilation_cache/cache_"
 
@@ -135,6 +140,31 @@ def test_a_second_start_traces_again_and_compiles_nothing(
   assert counts["network_evaluations"] == 2 * counts["equivalent_steps"]
   assert 1.5 <= counts["equivalent_steps"] < 3
   assert found["compile"]["second_start"] > 0
+
+
+def test_a_guide_is_timed_with_its_network(tmp_path):
+  cfg = steps.config("one_level", size_px=8)
+  like = build.abstract_params(cfg.model)
+  zeros = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), like)
+  folder.save(tmp_path / "worse", zeros, to_dict(cfg), "licence")
+  sampler = SamplerConfig(
+    name="ddim",
+    steps=2,
+    guidance=1.0,
+    guide=str(tmp_path / "worse"),
+    guide_scale=1.5,
+  )
+  found = subject.find_subject("sample", replace(cfg, sampler=sampler), 2)
+  counts = bench.count(found, found.lower())
+  assert counts["network_evaluations"] == 4
+  assert counts["parameters"] == trees.count(like)
+  rest = counts["argument_bytes"] - counts["parameter_bytes"]
+  assert rest > counts["parameter_bytes"]  # The guide's.
+  assert counts["flops_lowered"] == pytest.approx(
+    found.account.as_compiled, rel=0.002
+  )
+  clips = found.start()()
+  assert clips.shape == (2, 8, 8, 3) and np.isfinite(clips).all()
 
 
 def test_the_command_line_and_what_it_changed_are_recorded(config, tmp_path):

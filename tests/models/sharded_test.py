@@ -20,6 +20,7 @@ from lumiere_jax.config import (
 )
 from lumiere_jax.diffusion.sampler import sample_keys
 from lumiere_jax.errors import UserError
+from lumiere_jax.inference.asking import WithGuide
 from lumiere_jax.inference.generate import Text
 from lumiere_jax.models.sharded import check_frames
 from lumiere_jax.nn.frames import Frames, Split, levels
@@ -60,13 +61,20 @@ def one_step(mesh, remat="none", accumulate=1):
   return step(state, batch)
 
 
-def sampled(mesh, **fields):
+def placed(model, mesh):
+  params = nets.randomised(model)
+  if mesh is None:
+    return params
+  return sharding.place_tree(params, sharding.shard_tree(params, mesh))
+
+
+def sampled(mesh, worse=None, **fields):
   """A whole run of the sampler, of a batch of eight."""
-  params = nets.randomised(MODEL)
-  if mesh is not None:
-    params = sharding.place_tree(params, sharding.shard_tree(params, mesh))
+  params = placed(MODEL, mesh)
+  if worse is not None:
+    params = WithGuide(params, placed(worse.model, mesh))
   sampler = dataclasses.replace(CFG.sampler, **fields)
-  make = build.generator(CFG, "text_to_video", sampler, mesh)
+  make = build.generator(CFG, "text_to_video", sampler, mesh, worse)
   text = Text(*ENCODER.encode([f"clip {i}" for i in range(8)]))
   return make(params, text, Text(*ENCODER.empty), sample_keys(0, range(8)))
 
@@ -186,6 +194,19 @@ def test_the_difference_of_a_step_before_lies_as_the_clips_do():
   np.testing.assert_allclose(sampled(mesh, **fields), want, atol=2e-5)
   with pytest.raises(UserError, match=r"deep_every=2 .* one device.* name 8"):
     sampled(mesh, deep_every=2)
+
+
+@pytest.mark.devices(8)
+def test_a_guide_is_shared_as_the_network_is():
+  small = dataclasses.replace(
+    MODEL, block_out_channels=(16,), attention=(True,)
+  )
+  worse = dataclasses.replace(CFG, model=small)
+  fields = {"guide": "worse", "guide_scale": 1.5, "eta": 0.0}
+  want, exact = sampled(None, worse, **fields), sampled(None, eta=0.0)
+  assert np.abs(want - exact).max() > 1e-3
+  found = sampled(mesh_of((2, 2, 2)), worse, **fields)
+  np.testing.assert_allclose(found, want, atol=2e-5)
 
 
 @pytest.mark.devices(8)

@@ -14,6 +14,7 @@ from lumiere_jax.config import (
   MeshConfig,
   SamplerConfig,
   WindowsConfig,
+  to_dict,
 )
 from lumiere_jax.errors import UserError
 from lumiere_jax.planning import Task, as_dict, as_text, make_plan
@@ -21,6 +22,7 @@ from lumiere_jax.planning.account import take_account
 from lumiere_jax.profiling.memory import StateMemory, state_memory
 from lumiere_jax.profiling.topology import find_topology, prepare
 from lumiere_jax.stage import make_stage
+from lumiere_jax.weights import folder
 from tests.profiling import steps
 from tests.profiling.marks import needs_gpu_compiler, needs_libtpu
 
@@ -117,6 +119,54 @@ def test_sampling_is_counted_by_its_dearest_step(
   assert account.equivalent_steps == equivalent
   assert account.evaluations == evaluations
   assert account.nominal / single.nominal == 2 * evaluations / equivalent
+
+
+@pytest.fixture(scope="module")
+def worse(tmp_path_factory):
+  """A guide of a single level, and the folder of its weights."""
+  one = {"block_out_channels": (16,), "attention": (True,)}
+  cfg = with_(CLIP, model=one)
+  path = tmp_path_factory.mktemp("weights") / "worse"
+  like = build.abstract_params(cfg.model)
+  params = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), like)
+  folder.save(path, params, to_dict(cfg), "licence")
+  return cfg, dict(guide=str(path), guide_scale=1.5)
+
+
+SOME = dict(guidance=3.0, guidance_interval=(0.0, 0.45))
+
+
+@pytest.mark.parametrize(
+  ("fields", "guide_calls"),
+  [(dict(guidance=3.0), 10), (dict(guidance=1.0), 10), (SOME, 5)],
+)
+def test_a_guide_is_counted(worse, fields, guide_calls):
+  sampler = SamplerConfig(name="ddim", steps=10, spacing="leading", **fields)
+  both, network, guide = (
+    take_account(
+      Task(replace(cfg, sampler=replace(sampler, **more)), "sample"), 2
+    )
+    for cfg, more in (
+      (CLIP, worse[1]),
+      (CLIP, {}),
+      (worse[0], dict(guidance=1.0, steps=1)),
+    )
+  )
+  assert both.steps == 10
+  assert both.evaluations == network.evaluations + guide_calls
+  whole = network.nominal * network.equivalent_steps
+  whole += guide.nominal * guide_calls
+  assert both.nominal * both.equivalent_steps == pytest.approx(whole)
+
+
+def test_a_guide_is_in_the_program_and_in_memory(worse):
+  sampler = SamplerConfig(**SOME, **worse[1])
+  found = plan(replace(CLIP, sampler=sampler), "sample", clips=2)
+  assert found.agreement == pytest.approx(1.0, abs=0.002)
+  counts = (
+    trees.count(build.abstract_params(cfg.model)) for cfg in (CLIP, worse[0])
+  )
+  assert found.state.frozen == 4 * sum(counts)
 
 
 def test_sampling_has_parameters_and_nothing_that_trains():

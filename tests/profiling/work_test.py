@@ -113,24 +113,35 @@ def test_what_counts():
 
 
 @pytest.mark.parametrize(
-  ("fields", "double", "single"),
+  ("fields", "double", "single", "guide"),
   [
-    ({}, 10, 0),
-    (dict(guidance=1.0), 0, 10),
-    (dict(guidance_interval=(0.0, 0.45)), 5, 5),
-    (dict(guidance_interval=(0.3, 0.6)), 4, 6),
-    (dict(guidance_interval=(0.3, 0.6), guidance=1.0), 0, 10),
-    (dict(guidance_interval=(0.0, 0.45), guidance_every=2), 3, 7),
-    (dict(guidance=1.0, guidance_every=2), 0, 10),
+    ({}, 10, 0, 0),
+    (dict(guidance=1.0), 0, 10, 0),
+    (dict(guidance_interval=(0.0, 0.45)), 5, 5, 0),
+    (dict(guidance_interval=(0.3, 0.6)), 4, 6, 0),
+    (dict(guidance_interval=(0.3, 0.6), guidance=1.0), 0, 10, 0),
+    (dict(guidance_interval=(0.0, 0.45), guidance_every=2), 3, 7, 0),
+    (dict(guidance=1.0, guidance_every=2), 0, 10, 0),
+    (dict(guide="a", guide_scale=1.0), 10, 0, 0),
+    (dict(guide="a", guide_scale=2.0), 10, 0, 10),
+    (dict(guide="a", guide_scale=2.0, guidance=1.0), 0, 10, 10),
+    (
+      dict(guide="a", guide_scale=2.0, guidance_interval=(0.3, 0.6)),
+      4,
+      6,
+      4,
+    ),
   ],
 )
-def test_calls_of_sampling(fields, double, single):
+def test_calls_of_sampling(fields, double, single, guide):
   cfg = SamplerConfig(name="ddim", steps=10, spacing="leading", **fields)
   schedule = make_schedule(steps.config("clip").diffusion.schedule)
   timesteps = sampling_timesteps(schedule, cfg)
   calls = sampling_calls(cfg, timesteps, schedule.num_timesteps)
-  assert calls == Calls(double, single)
+  assert calls == Calls(double, single, guide)
   network = count_network(steps.CLIP, CALL)
   once = forward_flops(network.layers)
   assert sample_flops(network, calls) == once * (2 * double + single)
   assert sample_flops(network, calls, windows=3) == once * calls.clips * 3
+  both = sample_flops(network, calls, windows=3, guide=network)
+  assert both == once * (calls.clips + guide) * 3
