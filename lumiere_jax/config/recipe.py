@@ -159,16 +159,7 @@ class TrainConfig:
   def __post_init__(self):
     choice(self.stage, ("image", "video"), "train.stage")
     check_regex(self.trainable, "train.trainable")
-    choice(self.optimizer, OPTIMIZERS, "train.optimizer")
-    choice(self.schedule, ("cosine", "constant"), "train.schedule")
-    check(
-      not self.decay_steps or self.schedule == "constant",
-      f"train.decay_steps={self.decay_steps} needs train.schedule='constant'",
-    )
-    check(
-      self.b1 > 0 or self.optimizer != "schedule_free_adamw",
-      f"train.b1={self.b1} must be > 0 with train.optimizer={self.optimizer!r}",
-    )
+    self._check_optimizer()
     choice(
       self.weights_dtype,
       ("float32", "float16", "bfloat16"),
@@ -220,6 +211,18 @@ class TrainConfig:
       and len(set(lengths)) == len(lengths),
       f"train.posthoc_ema={lengths} must be different lengths in "
       f"(0, {LONGEST_AVERAGE}]",
+    )
+
+  def _check_optimizer(self) -> None:
+    choice(self.optimizer, OPTIMIZERS, "train.optimizer")
+    choice(self.schedule, ("cosine", "constant"), "train.schedule")
+    check(
+      not self.decay_steps or self.schedule == "constant",
+      f"train.decay_steps={self.decay_steps} needs train.schedule='constant'",
+    )
+    check(
+      self.b1 > 0 or self.optimizer != "schedule_free_adamw",
+      f"train.b1={self.b1} must be > 0 with train.optimizer={self.optimizer!r}",
     )
 
 
