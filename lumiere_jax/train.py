@@ -35,6 +35,7 @@ from lumiere_jax.shapes import PyTree
 from lumiere_jax.training.log import Logger
 from lumiere_jax.training.loop import Parts, train
 from lumiere_jax.training.phases import Phases
+from lumiere_jax.training.snapshots import Snapshots
 from lumiere_jax.training.state import full_ema, place_state
 from lumiere_jax.weights import folder
 
@@ -131,7 +132,10 @@ def fit(cfg: Config, workdir: Path, *, allow_changes: bool = False) -> None:
   rows = sharding.local_rows(mesh, cfg.train.batch_size).tolist()
   batches = feed.train_batches(cfg, encoder, rows)
   measured = evaluators.make(cfg, encoder, workdir, mesh, logger.say)
-  parts = Parts(step, batches, checkpointer, logger, phases, measured)
+  snapshots = Snapshots(workdir, cfg.train)
+  parts = Parts(
+    step, batches, checkpointer, logger, phases, measured, snapshots
+  )
   state = checkpointer.restore(like, parts.hosts)
   if state is None:
     params = build.trainable(cfg, initial.initial_params(cfg, mesh))

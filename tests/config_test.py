@@ -154,6 +154,12 @@ def test_ill_typed_value_names_field_value_and_type(values, message):
       {"train": {"decay_steps": -5, "schedule": "constant"}},
       "train.decay_steps=-5 must be >= 0",
     ),
+    (
+      {"train": {"posthoc_ema": (0.05, 0.3)}},
+      r"posthoc_ema=\(0.05, 0.3\) must be different lengths in \(0, 0.28\]",
+    ),
+    ({"train": {"posthoc_ema": (0.1, 0.1)}}, "must be different lengths"),
+    ({"train": {"posthoc_every": 0}}, "train.posthoc_every=0 must be > 0"),
     ({"train": {"b2": 1.0}}, "train.b2=1.0 must be in"),
     (
       {"train": {"optimizer": "schedule_free_adamw", "b1": 0.0}},

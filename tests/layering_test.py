@@ -76,6 +76,7 @@ LAYERS = {
     "study",
     "import_weights",
     "export_weights",
+    "average_weights",
     "embed_text",
     "data.sprites",
     "data.styles",
@@ -251,7 +252,9 @@ ORDER = {
   "planning": ("task", "account", "plan", "advice", "report"),
   "training": (
     "state",
+    "averages",
     "optimizer",
+    "snapshots",
     "phases",
     "guard",
     "log",

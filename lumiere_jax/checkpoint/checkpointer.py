@@ -46,6 +46,7 @@ MAY_CHANGE = (
   "train.keep_best",
   "train.max_skipped",
   "train.watchdog_seconds",
+  "train.posthoc_every",
   "data.num_workers",
   "train.sample_every",
   "train.sample_prompts",

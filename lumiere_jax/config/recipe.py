@@ -14,6 +14,8 @@ from lumiere_jax.config.process import (
   WindowsConfig,
 )
 
+# Relative; the mean of all parameters of a training has 1 / sqrt(12).
+LONGEST_AVERAGE = 0.28
 OPTIMIZERS = ("adamw", "muon", "lion", "adafactor", "schedule_free_adamw")
 
 
@@ -89,6 +91,11 @@ class TrainConfig:
     weight_decay: decoupled, on kernels only.
     clip_norm: global norm the gradient is clipped to.
     ema_decay: decay of the average that is shipped; warmed up by step count.
+    posthoc_ema: relative lengths of averages that are kept too, as (0.05, 0.1)
+      (EDM2, arXiv 2312.02696, section 3). What is stored of them becomes
+      averages of any length afterwards (`lumiere_jax.average_weights`).
+    posthoc_every: steps between snapshots of these in WORKDIR/averages; the end
+      has one too.
     caption_dropout: share of examples that see the empty caption.
     init_from: weights folder to start from ("" starts at random).
     init_temporal_from: where the temporal part comes from, if from elsewhere;
@@ -129,6 +136,8 @@ class TrainConfig:
   weight_decay: float = 0.0
   clip_norm: float = 1.0
   ema_decay: float = 0.999
+  posthoc_ema: tuple[float, ...] = ()
+  posthoc_every: int = 500
   caption_dropout: float = 0.1
   init_from: str = ""
   init_temporal_from: str = ""
@@ -150,16 +159,6 @@ class TrainConfig:
   def __post_init__(self):
     choice(self.stage, ("image", "video"), "train.stage")
     check_regex(self.trainable, "train.trainable")
-    choice(self.optimizer, OPTIMIZERS, "train.optimizer")
-    choice(self.schedule, ("cosine", "constant"), "train.schedule")
-    check(
-      not self.decay_steps or self.schedule == "constant",
-      f"train.decay_steps={self.decay_steps} needs train.schedule='constant'",
-    )
-    check(
-      self.b1 > 0 or self.optimizer != "schedule_free_adamw",
-      f"train.b1={self.b1} must be > 0 with train.optimizer={self.optimizer!r}",
-    )
     choice(
       self.weights_dtype,
       ("float32", "float16", "bfloat16"),
@@ -173,6 +172,7 @@ class TrainConfig:
       "checkpoint_every",
       "keep_checkpoints",
       "max_skipped",
+      "posthoc_every",
       "eval_clips",
     ):
       check(
@@ -204,6 +204,27 @@ class TrainConfig:
     for name in ("caption_dropout", "ema_decay", "b1", "b2"):
       value = getattr(self, name)
       check(0 <= value < 1, f"train.{name}={value} must be in [0, 1)")
+    self._check_optimizer()
+
+  def _check_optimizer(self) -> None:
+    """How steps are made of gradients, and what is averaged."""
+    choice(self.optimizer, OPTIMIZERS, "train.optimizer")
+    choice(self.schedule, ("cosine", "constant"), "train.schedule")
+    check(
+      not self.decay_steps or self.schedule == "constant",
+      f"train.decay_steps={self.decay_steps} needs train.schedule='constant'",
+    )
+    check(
+      self.b1 > 0 or self.optimizer != "schedule_free_adamw",
+      f"train.b1={self.b1} must be > 0 with train.optimizer={self.optimizer!r}",
+    )
+    lengths = self.posthoc_ema
+    check(
+      all(0 < x <= LONGEST_AVERAGE for x in lengths)
+      and len(set(lengths)) == len(lengths),
+      f"train.posthoc_ema={lengths} must be different lengths in "
+      f"(0, {LONGEST_AVERAGE}]",
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -27,7 +27,10 @@ RULES: Rules = (
 )
 # Adafactor's moments by row and column lack a dimension of the kernel, and are
 # small; so are the kernels whose moments it keeps whole.
-STATE_RULES: Rules = ((r"^opt_state(/\d+)+/v(_row|_col)?/", ()), *RULES)
+STATE_RULES: Rules = (
+  (r"^opt_state(/inner)?(/\d+)+/v(_row|_col)?/", ()),
+  *RULES,
+)
 
 
 def specs(tree: PyTree, rules: Rules = RULES) -> PyTree:

@@ -16,6 +16,7 @@ from lumiere_jax.shapes import PyTree
 from lumiere_jax.training.guard import Vote
 from lumiere_jax.training.log import Logger
 from lumiere_jax.training.phases import Phases
+from lumiere_jax.training.snapshots import Snapshots
 from lumiere_jax.training.state import TrainState, full_ema
 from lumiere_jax.training.step import Batch, Metrics
 
@@ -55,6 +56,7 @@ class Parts(NamedTuple):
     evaluators: each with the number of steps after which it is called, again
       and again. Their values are logged; one that raises UserError is told of,
       and training goes on.
+    snapshots: of the averages that are combined after the run.
   """
 
   step: StepFn
@@ -63,11 +65,18 @@ class Parts(NamedTuple):
   logger: Logger
   phases: Phases
   evaluators: Sequence[tuple[int, Evaluator]] = ()
+  snapshots: Snapshots | None = None
 
   @property
   def hosts(self) -> dict[str, Stateful]:
     """What is saved beside the state."""
     return {"data": self.batches, "log": self.logger, "time": self.phases}
+
+  def start(self, step: int) -> None:
+    """Begins to write of a run that goes on after `step` steps."""
+    if self.snapshots:
+      self.snapshots.start(step)
+    self.logger.start(step)
 
 
 def train(state: TrainState, parts: Parts, cfg: TrainConfig) -> TrainState:
@@ -76,12 +85,13 @@ def train(state: TrainState, parts: Parts, cfg: TrainConfig) -> TrainState:
   A state of fewer steps than `cfg.steps` means that a signal came, to this
   process or another: all end at the same step.
 
-  The order of one turn is evaluate, save, fetch, dispatch, read the metrics of
-  the step before. Saving comes before fetching, so that the saved position in
-  the data is that of the saved weights. Fetching comes while the device still
-  works on the step before, and reading metrics after it has its next step: the
-  device never waits for the host, unless data are slow. A signal is told to the
-  others in the next step, whose metrics say so to all; then all save.
+  The order of one turn is evaluate, store averages, save, fetch, dispatch, read
+  the metrics of the step before. Saving comes before fetching, so that the
+  saved position in the data is that of the saved weights. Fetching comes while
+  the device still works on the step before, and reading metrics after it has
+  its next step: the device never waits for the host, unless data are slow. A
+  signal reaches the others in the next step, whose metrics say so to all; then
+  all save.
 
   Args:
     state: donated; new, or from a checkpoint.
@@ -97,7 +107,7 @@ def train(state: TrainState, parts: Parts, cfg: TrainConfig) -> TrainState:
   run = _Run(state, parts, cfg)
   with contextlib.ExitStack() as stack:
     stack.enter_context(parts.phases.watch())
-    parts.logger.start(run.step)
+    parts.start(run.step)
     stack.callback(parts.logger.close)
     run.signals = stack.enter_context(_stop_signals())
     with _finishing(parts.checkpointer):
@@ -141,12 +151,14 @@ class _Run:
     cfg, phases = self._cfg, self._parts.phases
     while True:
       due = self.step % cfg.checkpoint_every == 0
-      if self._stop or due or self._due() or self.step >= cfg.steps:
+      measure = bool(self._due()) or self._snapshot_due()
+      if self._stop or due or measure or self.step >= cfg.steps:
         self._read_all()
         done = self._stop or self.step >= cfg.steps
         if self.step > self._start:
           # Steps that were skipped push no good checkpoint out.
           self._evaluate()
+          self._snapshot()
           self._save(done or (due and not self._skipping))
         if done:
           return
@@ -235,7 +247,7 @@ class _Run:
     self._evaluated = self.step  # As of a run that is resumed there.
     parts.batches.reorder()
     parts.logger.close()
-    parts.logger.start(self.step)
+    parts.start(self.step)
     parts.logger.say(f"{reason}; going on from step {self.step} with others")
 
   def _due(self) -> list[Evaluator]:
@@ -265,6 +277,23 @@ class _Run:
           )
       if values:
         parts.logger.add_evaluation(self.step, values)
+
+  def _snapshot_due(self) -> bool:
+    snapshots = self._parts.snapshots
+    return snapshots is not None and snapshots.due(self.step)
+
+  def _snapshot(self) -> None:
+    """Has the averages that are combined later stored."""
+    parts = self._parts
+    if not self._snapshot_due():
+      return
+    with parts.phases.phase("checkpoint"):
+      try:
+        parts.snapshots.write(self.state, self.step)
+      except UserError as error:
+        parts.logger.warn(
+          f"no snapshot after step {self.step}, training goes on: {error}"
+        )
 
   def _save(self, save: bool) -> None:
     parts = self._parts

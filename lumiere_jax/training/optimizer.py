@@ -7,11 +7,12 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 import optax
-from optax.contrib import MuonDimensionNumbers, ScheduleFreeState
+from optax.contrib import MuonDimensionNumbers
 
 from lumiere_jax.config import TrainConfig
 from lumiere_jax.errors import UserError
 from lumiere_jax.shapes import Array, Float, Int, PyTree
+from lumiere_jax.training.averages import with_averages
 
 # Kernels that Muon leaves to Adam, as Jordan et al. do with first and last
 # layers: their inputs or outputs are pixels, three or six of them.
@@ -25,12 +26,15 @@ def make_optimizer(
 ) -> tuple[optax.GradientTransformation, optax.Schedule]:
   """Returns an optimizer behind global-norm clipping, and its learning rate.
 
+  With `cfg.posthoc_ema` it keeps averages of what it trains.
+
   Raises:
     UserError: as in `learning_rate`.
   """
   rate = learning_rate(cfg)
   clip = optax.clip_by_global_norm(cfg.clip_norm)
-  return optax.chain(clip, MAKERS[cfg.optimizer](cfg, rate)), rate
+  tx = optax.chain(clip, MAKERS[cfg.optimizer](cfg, rate))
+  return with_averages(tx, cfg.posthoc_ema) if cfg.posthoc_ema else tx, rate
 
 
 def learning_rate(cfg: TrainConfig) -> optax.Schedule:
@@ -143,8 +147,8 @@ def schedule_free_adamw(
 ) -> optax.GradientTransformation:
   """Returns schedule-free AdamW (Defazio et al., arXiv 2405.15682).
 
-  What trains is where gradients are taken; `evaluation_params` is the rest of
-  the method.
+  What trains is where gradients are taken; `averages.evaluation_params` is
+  the rest of the method.
   """
   direction = optax.scale_by_rms(
     cfg.b2, eps_in_sqrt=False, bias_correction=True
@@ -160,25 +164,6 @@ MAKERS: dict[
   maker.__name__: maker
   for maker in (adamw, muon, lion, adafactor, schedule_free_adamw)
 }
-
-
-def evaluation_params(opt_state: PyTree, params: PyTree) -> PyTree:
-  """Returns the parameters to measure, average and ship.
-
-  Those in training, except with an optimizer that is schedule-free.
-
-  Args:
-    opt_state: of the optimizer, after the step that led to `params`.
-    params: in training.
-  """
-
-  def is_free(node):
-    return isinstance(node, ScheduleFreeState)
-
-  for node in jax.tree.leaves(opt_state, is_leaf=is_free):
-    if is_free(node):
-      return optax.contrib.schedule_free_eval_params(node, params)
-  return params
 
 
 def _descent(

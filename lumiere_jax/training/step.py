@@ -15,6 +15,7 @@ from lumiere_jax import sharding
 from lumiere_jax.compiling import compiler_options
 from lumiere_jax.config import TrainConfig
 from lumiere_jax.shapes import Array, Float, Key, PyTree
+from lumiere_jax.training.averages import evaluation_params
 from lumiere_jax.training.guard import (
   Vote,
   abstract_votes,
@@ -23,7 +24,7 @@ from lumiere_jax.training.guard import (
   only_if,
   place_vote,
 )
-from lumiere_jax.training.optimizer import ema_decay, evaluation_params
+from lumiere_jax.training.optimizer import ema_decay
 from lumiere_jax.training.state import TrainState, as_float32, full_params
 
 NUM_BUCKETS = 4

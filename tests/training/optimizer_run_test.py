@@ -12,7 +12,7 @@ import pytest
 from lumiere_jax import sharding
 from lumiere_jax.config import MeshConfig
 from lumiere_jax.config.recipe import OPTIMIZERS
-from lumiere_jax.training.optimizer import evaluation_params
+from lumiere_jax.training.averages import evaluation_params
 
 OTHERS = tuple(name for name in OPTIMIZERS if name != "adamw")
 

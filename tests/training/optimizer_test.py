@@ -12,10 +12,10 @@ from lumiere_jax import build, cli, sharding, trees
 from lumiere_jax.config import TrainConfig
 from lumiere_jax.config.recipe import OPTIMIZERS
 from lumiere_jax.errors import UserError
+from lumiere_jax.training.averages import evaluation_params
 from lumiere_jax.training.optimizer import (
   MAKERS,
   ema_decay,
-  evaluation_params,
   is_kernel,
   make_optimizer,
 )

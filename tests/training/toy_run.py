@@ -29,6 +29,7 @@ from lumiere_jax.training.log import Logger
 from lumiere_jax.training.loop import Parts, train
 from lumiere_jax.training.optimizer import make_optimizer
 from lumiere_jax.training.phases import Phases
+from lumiere_jax.training.snapshots import Snapshots
 from lumiere_jax.training.state import (
   TrainState,
   abstract_state,
@@ -194,7 +195,15 @@ def run(
   logger = Logger(workdir, cfg, phases, writes=mine)
   data = Data(cfg, seen, rows, **data)
   measured = [(cfg.sample_every, evaluator) for evaluator in evaluators]
-  parts = Parts(step, data, checkpointer, logger, phases, measured)
+  parts = Parts(
+    step,
+    data,
+    checkpointer,
+    logger,
+    phases,
+    measured,
+    Snapshots(workdir, cfg),
+  )
   state = checkpointer.restore(made.like, parts.hosts) or made.state
   state = train(state, parts, cfg)
   checkpointer.close()
