@@ -159,7 +159,6 @@ class TrainConfig:
   def __post_init__(self):
     choice(self.stage, ("image", "video"), "train.stage")
     check_regex(self.trainable, "train.trainable")
-    self._check_optimizer()
     choice(
       self.weights_dtype,
       ("float32", "float16", "bfloat16"),
@@ -205,15 +204,10 @@ class TrainConfig:
     for name in ("caption_dropout", "ema_decay", "b1", "b2"):
       value = getattr(self, name)
       check(0 <= value < 1, f"train.{name}={value} must be in [0, 1)")
-    lengths = self.posthoc_ema
-    check(
-      all(0 < x <= LONGEST_AVERAGE for x in lengths)
-      and len(set(lengths)) == len(lengths),
-      f"train.posthoc_ema={lengths} must be different lengths in "
-      f"(0, {LONGEST_AVERAGE}]",
-    )
+    self._check_optimizer()
 
   def _check_optimizer(self) -> None:
+    """How steps are made of gradients, and what is averaged."""
     choice(self.optimizer, OPTIMIZERS, "train.optimizer")
     choice(self.schedule, ("cosine", "constant"), "train.schedule")
     check(
@@ -223,6 +217,13 @@ class TrainConfig:
     check(
       self.b1 > 0 or self.optimizer != "schedule_free_adamw",
       f"train.b1={self.b1} must be > 0 with train.optimizer={self.optimizer!r}",
+    )
+    lengths = self.posthoc_ema
+    check(
+      all(0 < x <= LONGEST_AVERAGE for x in lengths)
+      and len(set(lengths)) == len(lengths),
+      f"train.posthoc_ema={lengths} must be different lengths in "
+      f"(0, {LONGEST_AVERAGE}]",
     )
 
 
