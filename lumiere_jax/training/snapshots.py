@@ -56,10 +56,11 @@ class Snapshots:
     folder = Path(self.workdir) / _FOLDER
     if jax.process_index() or not folder.is_dir():
       return
-    for path in folder.iterdir():
-      if not path.name.isdigit() or int(path.name) > step:
-        with _told(folder):
-          shutil.rmtree(path)
+    unfinished = folder.glob(".*/")
+    later = (p for p in _numbered(folder) if int(p.name) > step)
+    with _told(folder):
+      for path in (*unfinished, *later):
+        shutil.rmtree(path)
 
   def write(self, state: TrainState, step: int) -> None:
     """Writes the averages after `step` steps, whole or not at all.
@@ -114,13 +115,13 @@ def stored(workdir: str | os.PathLike) -> list[Snapshot]:
     UserError: there are none, or one is damaged.
   """
   folder = Path(workdir) / _FOLDER
-  paths = [p for p in folder.glob("*") if p.name.isdigit()]
+  paths = _numbered(folder)
   if not paths:
     raise UserError(
       f"no averages in {folder}: a run with train.posthoc_ema writes them"
     )
   found = []
-  for path in sorted(paths, key=lambda p: int(p.name)):
+  for path in paths:
     try:
       about = json.loads((path / _ABOUT).read_text())
       time, lengths = float(about["time"]), tuple(map(float, about["lengths"]))
@@ -168,6 +169,12 @@ def combined(snapshots: Sequence[Snapshot], weights: np.ndarray) -> PyTree:
         for name in parts[0]
       }
     )
+
+
+def _numbered(folder: Path) -> list[Path]:
+  """The snapshots in a folder, by step."""
+  paths = (path for path in folder.glob("*/") if path.name.isdigit())
+  return sorted(paths, key=lambda path: int(path.name))
 
 
 @contextlib.contextmanager
