@@ -97,7 +97,7 @@ def expected(source, encoder):
   state = load_file(source / "model.safetensors")
   params = import_weights.plan(state, rules, abstract_params(module))
   params = trees.unflatten({p: jnp.asarray(v) for p, v in params.items()})
-  tokenizer = encoders.text_encoder(config(encoder))._tokenizer
+  tokenizer = encoders.text_encoder(config(encoder)).tokenizer
   ids, mask = map(jnp.asarray, tokenizer(PROMPTS))
   return np.asarray(module.apply({"params": params}, ids, mask)), mask
 
@@ -112,7 +112,7 @@ def test_imported_t5_encodes_as_the_network_does(source, encoder):
 
 def test_bfloat16_encoder_keeps_its_parameters_in_bfloat16(source, encoder):
   half = encoders.text_encoder(config(encoder, dtype="bfloat16"))
-  assert {x.dtype for x in jax.tree.leaves(half._params)} == {
+  assert {x.dtype for x in jax.tree.leaves(half.params)} == {
     np.dtype(jnp.bfloat16)
   }
   features, _ = half.encode(PROMPTS)
