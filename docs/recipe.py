@@ -113,7 +113,7 @@ def measure(workdir: Path, args: argparse.Namespace) -> dict:
     f"{args.out}_{workdir.name}.png"
   )
   found = {
-    name: float(np.mean([row[name] for row in rows])) for name in rows[0]
+    name: float(np.nanmean([row[name] for row in rows])) for name in rows[0]
   }
   for name in ("background", "r1", "r5"):
     hits = round(found[name] * len(rows))
@@ -148,11 +148,13 @@ def judge(still, scene, gallery, source) -> dict[str, float]:
   ranking = gallery.rank(foreground)
   code = source.infos[scene.object].code
   color = nearest_color(foreground.background, BACKGROUNDS)
+  noise = background_noise(still[None], foreground.mask)
   return {
     "background": color == scene.background,
     "r1": code in ranking[:1],
     "r5": code in ranking[:5],
-    "background_noise": background_noise(still[None], foreground.mask),
+    # An object that leaves no background has none.
+    "background_noise": np.nan if noise is None else noise,
   }
 
 
