@@ -23,7 +23,7 @@ THRESHOLDS = {
   "slide": 0.14,  # way from first to last frame, in frame widths or heights
   "growth": 0.35,  # log of the size at the end over the size at the start
   "turning": 0.25,  # excess of what turns (turning.Turning.score)
-  "hop": 0.06,  # amplitude of the vertical wave beyond the horizontal one
+  "hop": 0.08,  # amplitude of the vertical wave beyond the horizontal one
 }
 _LEAST_HOPS = 1.3  # in a clip
 
