@@ -5,8 +5,8 @@ python docs/recipe.py --sprites=sprites --work=runs/recipe --out=docs/recipe
 
 Each variant is configs/demo64_t2i.py with some fields set. Stills are made of
 the first captions of the held-out split, with the same noise for all. Writes
-docs/recipe.json and a sheet of each variant's first stills; a variant whose
-weights are in --work already is not trained again.
+docs/recipe.json and a sheet of each variant's first stills. Runs that are
+complete in --work are not made again.
 """
 
 import argparse
@@ -78,11 +78,20 @@ def main() -> None:
   report = json.loads(source.read_text()) if source.is_file() else {}
   for name in names:
     workdir = Path(args.work) / name.replace(", ", "_").replace(" ", "_")
-    if not (workdir / "weights").is_dir():
+    if not is_done(workdir):
       train(workdir, COMMON | VARIANTS[name], args.sprites)
     report[name] = measure(workdir, args)
     source.write_text(json.dumps(report, indent=1) + "\n")
     print(name, json.dumps(report[name]))
+
+
+def is_done(workdir: Path) -> bool:
+  """Whether the run has made all its steps; one that was stopped goes on."""
+  metrics = workdir / "metrics.jsonl"
+  if not metrics.is_file():
+    return False
+  last = json.loads(metrics.read_text().splitlines()[-1])
+  return last["step"] == COMMON["train.steps"]
 
 
 def train(workdir: Path, fields: dict, sprites: str) -> None:
